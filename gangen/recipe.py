@@ -1,0 +1,271 @@
+"""What every recipe shares: flags, run folder, resume, a body with its weights, and an orderly end."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+import tyro
+from accelerate.utils import broadcast_object_list
+from torch import nn
+
+from gangen.errors import RunError, UserError, WeightsError
+from gangen.files import write_json
+from gangen.nets import Body
+from gangen.pipeline import Pipeline
+from gangen.report import phase_table, write_report
+from gangen.train import Callback, Interrupted, Tracking, Trainer, launch, set_seed
+from gangen.train.showing import shown
+from gangen.train.tracking import check_tracker
+
+F = TypeVar("F", bound="Flags")
+
+_MAY_CHANGE = {"out", "resume", "track", "workers", "threads"}
+"""Flags that change nothing of what is computed, so that a run may be resumed with others."""
+
+
+@dataclass(kw_only=True)
+class Flags:
+    """Flags that all recipes have."""
+
+    data: Path | None = None
+    """Folder with your own pictures. Without it, photographs that ship with scikit-image."""
+    out: Path | None = None
+    """Run folder. By default runs/RECIPE, or runs/RECIPE-2 and so on if that is taken."""
+    size: int = 64
+    """Side of the training pictures, in pixels. The trained generator paints pictures of any size."""
+    batch_size: int = 16
+    """Pictures a batch, on each process."""
+    body: str = "resnet18"
+    """torchvision ResNet that the UNet stands on: resnet18 to resnet152, resnext50_32x4d, wide_resnet50_2, ..."""
+    weights: str = "imagenet"
+    """The body's weights: imagenet (downloaded), none (random), or a .safetensors or .pth file."""
+    seed: int = 0
+    """Seed of everything random. Two runs with equal flags on one machine are equal."""
+    resume: bool = False
+    """Go on with the run in --out from its last checkpoint, as if it had not been interrupted."""
+    track: tuple[str, ...] = ()
+    """Dashboards, by accelerate's names: wandb, tensorboard, mlflow, ... Several may be given."""
+    workers: int = 0
+    """Processes a training process that read pictures; 0 reads in between. The pictures stay the same."""
+    precision: Literal["no", "bf16"] | None = None
+    """no for float32, bf16 for bfloat16; by default what `accelerate launch` says."""
+    threads: int = 0
+    """CPU threads of each process, where there is no GPU; 0 shares all cores."""
+    log_every: int = 20
+    """Steps between log records."""
+    save_every: int = 200
+    """Steps between checkpoints."""
+
+
+class Run:
+    """One training of a recipe: its accelerator, its folder and what is written there.
+
+    Attributes:
+        accelerator: see `gangen.train.launch`.
+        folder: the run folder.
+        flags: the recipe's flags.
+    """
+
+    def __init__(self, recipe: str, flags: Flags) -> None:
+        self.recipe, self.flags = recipe, flags
+        tracks = [check_tracker(name) for name in flags.track]
+        # The folder is chosen before the accelerator exists, as trackers must know it; by the main process only,
+        # as a folder that one process has made is taken for the next.
+        self.accelerator = launch(precision=flags.precision, threads=flags.threads)
+        chosen = [_choose_folder(recipe, flags) if self.accelerator.is_main_process else None]
+        folder = broadcast_object_list(chosen)[0]
+        if isinstance(folder, UserError):
+            raise folder
+        self.folder = Path(str(folder))
+        if tracks:
+            self.accelerator = launch(
+                precision=flags.precision, threads=flags.threads, track=tracks, folder=str(self.folder)
+            )
+        set_seed(flags.seed, self.accelerator.process_index)
+
+    def say(self, text: str) -> None:
+        """Tell the person, once."""
+        if self.accelerator.is_main_process:
+            print(text, file=sys.stderr, flush=True)  # noqa: T201 (this is where a recipe speaks)
+
+    def warn(self, text: str) -> None:
+        """Tell the person loudly, once."""
+        line = "!" * 100
+        self.say(f"{line}\n{text}\n{line}")
+
+    def body(self, in_channels: int = 3) -> Body:
+        """The body that the flags ask for. Where ImageNet's weights cannot be had, random ones, loudly."""
+        flags = self.flags
+        try:
+            return Body(flags.body, flags.weights, in_channels)
+        except WeightsError as error:
+            if flags.weights != "imagenet":
+                raise
+            self.warn(
+                f"{error}\nGOING ON FROM RANDOM WEIGHTS, which learn more slowly and paint worse. Name a file with "
+                "--weights FILE to do better. The run's config.json records this."
+            )
+            return Body(flags.body, "none", in_channels)
+
+    def record(self, **facts: Any) -> None:
+        """Write config.json: flags, versions, machine, command, and `facts` such as the data's fingerprint.
+
+        Raises:
+            RunError: the folder's run was made from other data or other weights.
+        """
+        path = self.folder / "config.json"
+        config = {
+            "recipe": self.recipe,
+            "flags": _plain(dataclasses.asdict(self.flags)),
+            **_plain(facts),
+            "versions": {name: version(name) for name in ("torch", "torchvision", "accelerate")}
+            | {"gangen": version("gangen"), "python": platform.python_version()},
+            "machine": _machine(self.accelerator.num_processes),
+            "command": shlex.join(["python", *sys.argv]),
+        }
+        if self.flags.resume and path.exists():
+            before = json.loads(path.read_text(encoding="utf-8"))
+            for name in facts:
+                if before.get(name) != config[name]:
+                    raise RunError(
+                        f"--resume: {name} is no longer what {path} says ({config[name]} instead of "
+                        f"{before.get(name)}). Put the old one back, or start a new run in another --out."
+                    )
+        if self.accelerator.is_main_process:
+            write_json(path, config)
+        self.accelerator.wait_for_everyone()
+
+    def trainer(self, data: Any, callbacks: Sequence[Callback]) -> Trainer:
+        """A trainer with this run's settings; its trackers come after `callbacks`."""
+        flags = self.flags
+        tracking = [Tracking("gangen", _plain(dataclasses.asdict(flags)))] if flags.track else []
+        return Trainer(
+            self.folder,
+            data,
+            batch_size=flags.batch_size,
+            seed=flags.seed,
+            workers=flags.workers,
+            callbacks=[*callbacks, *tracking],
+            accelerator=self.accelerator,
+            log_every=flags.log_every,
+            save_every=flags.save_every,
+        )
+
+    def finish(self, trainer: Trainer, player: str = "generator", **about: Any) -> None:
+        """Save the averaged generator as a pipeline, write the report, and print the table of phases."""
+        if self.accelerator.is_main_process:
+            Pipeline(shown(trainer, player), config=_plain(about)).save(self.folder / "pipeline")
+            report = write_report(self.folder)
+            self.say(f"\n{phase_table(self.folder)}\n")
+            self.say(f"run       {self.folder}\nreport    {report}")
+            self.say(f"paint     gangen predict {self.folder} PICTURE_OR_FOLDER --out painted")
+        self.accelerator.wait_for_everyone()
+
+
+def main(recipe: Callable[[F], None], flags: type[F], description: str | None) -> None:
+    """Run a recipe from the command line.
+
+    Errors that a person can act on are printed without a traceback, with exit code 2. A training that was asked to
+    stop saves its state and exits with 128 plus the signal's number.
+    """
+    parsed = tyro.cli(flags, description=description, config=(tyro.conf.AvoidSubcommands,))
+    try:
+        recipe(parsed)
+    except UserError as error:
+        sys.exit(_told(f"error: {error}", 2))
+    except Interrupted as stop:
+        sys.exit(_told("Saved. The same command with --resume and --out goes on from here.", int(stop.code or 1)))
+
+
+def _told(text: str, code: int) -> int:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 (the last words of a recipe)
+    return code
+
+
+def _choose_folder(recipe: str, flags: Flags) -> str | UserError:
+    """The run folder, free or to be resumed; or the error, to be raised on every process."""
+    try:
+        return str(_folder(recipe, flags))
+    except UserError as error:
+        return error
+
+
+def _folder(recipe: str, flags: Flags) -> Path:
+    default = Path("runs") / recipe
+    if flags.resume:
+        folder = flags.out or _newest(default)
+        if not (folder / "config.json").exists():
+            raise RunError(f"--resume: {folder} holds no run. Name its folder with --out, or leave --resume out.")
+        _check_flags(folder, flags)
+        return folder
+    if flags.out is None:
+        taken = [default, *(default.with_name(f"{recipe}-{n}") for n in range(2, 10_000))]
+        return next(folder for folder in taken if not _holds_a_run(folder))
+    if flags.out.exists() and not flags.out.is_dir():
+        raise RunError(f"--out {flags.out} is a file; name a folder.")
+    if _holds_a_run(flags.out):
+        different = _differences(flags.out, flags)
+        other = f"of another configuration ({'; '.join(different)})" if different else "with these flags"
+        raise RunError(
+            f"--out {flags.out} already holds a run {other}. "
+            + ("Choose another --out." if different else "Go on with it by --resume, or choose another --out.")
+        )
+    return flags.out
+
+
+def _newest(default: Path) -> Path:
+    runs = [path for path in default.parent.glob(f"{default.name}*") if (path / "config.json").exists()]
+    return max(runs, key=lambda path: (path / "config.json").stat().st_mtime, default=default)
+
+
+def _holds_a_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("config.json", "log.jsonl", "checkpoints", "pipeline"))
+
+
+def _check_flags(folder: Path, flags: Flags) -> None:
+    different = _differences(folder, flags)
+    if different:
+        raise RunError(
+            f"--resume: the run in {folder} has other flags: {'; '.join(different)}. Repeat its own flags, or start "
+            "a new run in another --out."
+        )
+
+
+def _differences(folder: Path, flags: Flags) -> list[str]:
+    """What differs between these flags and those of the run in `folder`, in words."""
+    try:
+        before = json.loads((folder / "config.json").read_text(encoding="utf-8"))["flags"]
+    except (OSError, ValueError, KeyError):
+        return [f"{folder / 'config.json'} is missing or cannot be read"]
+    now = _plain(dataclasses.asdict(flags))
+    names = [name for name in now if name not in _MAY_CHANGE and before.get(name) != now[name]]
+    return [f"--{name.replace('_', '-')} was {before.get(name)} and is {now[name]}" for name in names]
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON has it: paths as text, tuples as lists."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _machine(processes: int) -> dict[str, Any]:
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {"device": name, "processes": processes, "threads": torch.get_num_threads()}
+
+
+def parameters(network: nn.Module) -> str:
+    """How many weights a network has, to be said to a person."""
+    return f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f} M weights"

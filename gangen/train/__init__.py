@@ -1,0 +1,33 @@
+"""The loop that plays phases, and what watches it."""
+
+from gangen.train.callback import Callback
+from gangen.train.interrupt import Interrupted
+from gangen.train.launch import launch, set_seed
+from gangen.train.phase import Phase, Player
+from gangen.train.progress import Progress, Timing
+from gangen.train.samples import Samples
+from gangen.train.seats import Nets
+from gangen.train.switcher import Adaptive, Alternate, Switcher, Together
+from gangen.train.tracking import Tracking
+from gangen.train.trainer import Trainer
+from gangen.train.validation import Validation
+
+__all__ = [
+    "Adaptive",
+    "Alternate",
+    "Callback",
+    "Interrupted",
+    "Nets",
+    "Phase",
+    "Player",
+    "Progress",
+    "Samples",
+    "Switcher",
+    "Timing",
+    "Together",
+    "Tracking",
+    "Trainer",
+    "Validation",
+    "launch",
+    "set_seed",
+]

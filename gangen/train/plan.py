@@ -1,0 +1,61 @@
+"""The phases of a training seen as a whole: which networks, which data, and how a checkpoint recognises them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import nn
+from torch.utils.data import Dataset
+
+from gangen.train.phase import Phase, Player
+
+
+class Plan:
+    """The phases that are to be played, checked.
+
+    Attributes:
+        phases: in their order.
+        networks: by player's name; players of one name share one network.
+        sources: the data sets in the order of their first use.
+
+    Raises:
+        ValueError: no phases, a phase without data, or one name for two networks.
+    """
+
+    def __init__(self, phases: Sequence[Phase], data: Dataset[Any] | None) -> None:
+        self.phases, self._data = list(phases), data
+        if not self.phases:
+            raise ValueError("there is nothing to fit: the list of phases is empty")
+        self.networks: dict[str, nn.Module] = {}
+        for player in self.players():
+            if self.networks.setdefault(player.name, player.network) is not player.network:
+                raise ValueError(f"players named {player.name!r} have different networks")
+        self.sources = list({id(source): source for source in map(self.data_of, self.phases)}.values())
+
+    def players(self) -> Iterator[Player]:
+        """Each `Player` object once, in the order of its first appearance."""
+        return iter(dict.fromkeys(player for phase in self.phases for player in phase.players))
+
+    def key(self, player: Player) -> str:
+        """A player's place in the plan: what its optimizer is saved under."""
+        return f"{list(self.players()).index(player)}-{player.name}"
+
+    def data_of(self, phase: Phase) -> Dataset[Any]:
+        """The phase's own data, or else the trainer's."""
+        data = phase.data if phase.data is not None else self._data
+        if data is None:
+            raise ValueError(f"phase {phase.name!r} has no data, and neither has the trainer")
+        return data
+
+    def source_of(self, phase: Phase) -> int:
+        """Which of `sources` feeds the phase."""
+        data = self.data_of(phase)
+        return next(i for i, source in enumerate(self.sources) if source is data)
+
+    def summary(self) -> list[dict[str, Any]]:
+        """The phases in plain words, by which a checkpoint is recognised."""
+        return [
+            {"name": p.name, "players": [player.name for player in p.players], "steps": p.steps}
+            for p in self.phases
+        ]

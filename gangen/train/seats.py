@@ -1,0 +1,192 @@
+"""The players of a phase at work: who may learn, in which mode, and what each one's loss sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from gangen.nets.freezing import freeze, set_training, unfreeze
+from gangen.train.optim import parameter_groups
+from gangen.train.phase import Player
+
+
+class Seat:
+    """One player in one phase.
+
+    A seat is in one of two states. *Learning*: its parameters take gradients, its network is in train mode.
+    *Resting*: neither, so that it only answers. Parts that are frozen stay so in both.
+
+    Attributes:
+        player: who sits here.
+        network: the bare network.
+        optimizer: the player's one optimizer.
+        steps: steps that the player has completed in this phase.
+    """
+
+    def __init__(self, player: Player, accelerator: Accelerator, optimizer: Optimizer | None) -> None:
+        self.player = player
+        self.network = player.network
+        self.steps = 0
+        self._thawed = [part for part in player.frozen if not getattr(part, "frozen", False)]
+        for part in self._thawed:
+            freeze(part)
+        self.parameters = [p for p in self.network.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise ValueError(f"{player.name}: every weight is frozen, so there is nothing to learn")
+        self.optimizer = optimizer or player.optimizer(parameter_groups(self.network), player.lr)
+        self._wrapped = _wrap(self.network, accelerator)
+        self._learning = True
+        self.rest()
+
+    def learn(self) -> None:
+        """Take gradients and train mode."""
+        if not self._learning:
+            self._learning = True
+            for parameter in self.parameters:
+                parameter.requires_grad_(True)
+            set_training(self.network, True, hold_statistics=self.player.hold_statistics)
+
+    def rest(self) -> None:
+        """Only answer: no gradient reaches the weights, and the network is in eval mode."""
+        if self._learning:
+            self._learning = False
+            for parameter in self.parameters:
+                parameter.requires_grad_(False)
+            set_training(self.network, False)
+
+    def leave(self) -> None:
+        """Give the network back as it came: weights that may learn, and only what was frozen before frozen."""
+        self.rest()
+        for parameter in self.parameters:
+            parameter.requires_grad_(True)
+        for part in self._thawed:
+            unfreeze(part)
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        """Run the network: through its data-parallel wrapper while it learns, bare while it rests."""
+        return (self._wrapped if self._learning else self.network)(*inputs, **named)
+
+    def without_reduction(self) -> Any:
+        """Within this block gradients stay on their process, to be averaged with a later batch's."""
+        wrapped = self._wrapped
+        return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else ExitStack()
+
+    def update(self, progress: float) -> None:
+        """Let the optimizer step at the rate that the schedule gives, and drop the gradients."""
+        rate = self.player.lr * self.player.schedule(progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.steps += 1
+
+    @torch.no_grad()
+    def average_buffers(self, accelerator: Accelerator) -> None:
+        """Give every process the mean of all processes' running statistics, so that replicas stay equal."""
+        if accelerator.num_processes == 1 or self.player.hold_statistics:
+            return
+        buffers = [buffer for buffer in self.network.buffers() if buffer.is_floating_point()]
+        if buffers:
+            flat = accelerator.reduce(torch.cat([buffer.flatten() for buffer in buffers]), "mean")
+            for buffer, mean in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
+                buffer.copy_(mean.view_as(buffer))
+
+
+class Nets:
+    """What a loss sees: `nets.NAME` is the network of the player of that name, and callable.
+
+    - One's own network learns.
+    - A resting player's network answers; gradients pass through it but not into it.
+    - Another player that learns from the same batch: its output is computed once for both and comes detached.
+
+    Attributes:
+        step: steps that the loss's own player has completed in this phase, for terms that are not due always.
+    """
+
+    def __init__(self, seats: dict[str, Seat], mine: Seat, turn: Sequence[Seat], shared: Shared) -> None:
+        self._seats, self._mine, self._turn, self._shared = seats, mine, turn, shared
+        self.step = mine.steps
+
+    def __getattr__(self, name: str) -> _View:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name not in self._seats:
+            raise AttributeError(f"no player {name!r} in this phase; there are: {', '.join(self._seats)}")
+        seat = self._seats[name]
+        shares = len(self._turn) > 1 and seat in self._turn
+        return _View(seat, self._mine, self._shared if shares else None)
+
+
+class Shared:
+    """Outputs of one batch by (player, inputs). Inputs are held, so that none's identity is used again."""
+
+    def __init__(self) -> None:
+        self._outputs: dict[tuple[Any, ...], tuple[Any, Any]] = {}
+
+    def output(self, seat: Seat, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """What the seat's network makes of these inputs; computed at the first asking."""
+        key = (seat.player.name, *map(id, inputs), *((name, id(value)) for name, value in named.items()))
+        if key not in self._outputs:
+            self._outputs[key] = ((inputs, named), seat(*inputs, **named))
+        return self._outputs[key][1]
+
+
+class _View:
+    """One network as one player's loss sees it. Attributes are those of the bare network."""
+
+    def __init__(self, seat: Seat, mine: Seat, shared: Shared | None) -> None:
+        self._seat, self._mine, self._shared = seat, mine, shared
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        if self._shared is None or any(_has_graph(value) for value in (*inputs, *named.values())):
+            # A picture that another network has just made is not shared: its graph belongs to that network.
+            return self._seat(*inputs, **named)
+        if self._seat is self._mine:
+            return self._shared.output(self._seat, inputs, named)
+        with learning(self._seat):
+            return _detach(self._shared.output(self._seat, inputs, named))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._seat.network, name)
+
+
+@contextmanager
+def learning(seat: Seat) -> Iterator[None]:
+    """Let a seat learn within this block."""
+    seat.learn()
+    try:
+        yield
+    finally:
+        seat.rest()
+
+
+def _wrap(network: nn.Module, accelerator: Accelerator) -> nn.Module:
+    """Wrap for data parallelism over the weights that may learn now.
+
+    Buffers are not broadcast before each forward pass: a critic may need several passes for one backward pass,
+    which overwritten buffers would break. `Seat.average_buffers` keeps them equal instead.
+    """
+    if accelerator.num_processes == 1:
+        return network
+    device = accelerator.device
+    ids = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False)
+
+
+def _has_graph(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+def _detach(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, (list, tuple)):
+        return type(value)(_detach(item) for item in value)
+    return value

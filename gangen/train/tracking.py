@@ -1,0 +1,103 @@
+"""Dashboards, through accelerate: wandb, TensorBoard, and every other tracker that it knows."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import LoggerType
+from PIL import Image
+
+from gangen.errors import UserError
+from gangen.files import write_json
+from gangen.train.callback import Callback
+
+if TYPE_CHECKING:
+    from gangen.train.trainer import Trainer
+
+
+def check_tracker(name: str) -> str:
+    """`name`, if it is a tracker that accelerate knows and that is installed.
+
+    Raises:
+        UserError: it is neither; says what there is or how to install it.
+    """
+    known = sorted(str(tracker.value) for tracker in LoggerType if tracker.value != "all")
+    if name not in known:
+        raise UserError(f"--track {name}: no such tracker. accelerate knows: {', '.join(known)}.")
+    if name not in [str(getattr(tracker, "value", tracker)) for tracker in get_available_trackers()]:
+        raise UserError(f"--track {name}: it is not installed; pip install {name}")
+    return name
+
+
+def prepare_wandb() -> None:
+    """Without a login, let wandb write to the run folder only, and say so."""
+    import wandb
+
+    if os.environ.get("WANDB_MODE") or wandb.api.api_key:
+        return
+    os.environ["WANDB_MODE"] = "offline"
+    sys.stderr.write(
+        "wandb: no login found, so it records offline in the run folder. `wandb login` before the next run, or "
+        "`wandb sync RUN/wandb/offline-run-*` afterwards, brings it to the dashboard.\n"
+    )
+
+
+class Tracking(Callback):
+    """Sends every number to the accelerator's trackers, and the sample grids to those that take pictures.
+
+    Args:
+        project: name of the project on the dashboard.
+        config: what is shown as the run's configuration.
+    """
+
+    def __init__(self, project: str, config: dict[str, Any]) -> None:
+        self.project, self.config = project, config
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        """Open the trackers; a resumed run goes on in the one it had."""
+        names = [_name(tracker) for tracker in trainer.accelerator.log_with]
+        options: dict[str, Any] = {}
+        if "wandb" in names and trainer.run:
+            if trainer.accelerator.is_main_process:
+                prepare_wandb()
+            identity = {"id": _identity(trainer.run), "resume": "allow"}
+            options["wandb"] = {"name": trainer.run.name, "dir": str(trainer.run), **identity}
+        # Trackers take plain values only; anything else is shown as text.
+        plain = {k: v if isinstance(v, (int, float, str, bool)) else json.dumps(v) for k, v in self.config.items()}
+        trainer.accelerator.init_trackers(self.project, plain, options)
+
+    def on_log(self, trainer: Trainer, record: dict[str, Any]) -> None:
+        """Pass numbers and grids on."""
+        if record["event"] == "samples" and trainer.run and trainer.accelerator.is_main_process:
+            with Image.open(trainer.run / record["file"]) as grid:
+                picture = np.asarray(grid.convert("RGB"))
+            for tracker in trainer.accelerator.trackers:
+                if hasattr(tracker, "log_images"):
+                    tracker.log_images({"samples": picture[None]}, step=trainer.total)
+        prefix = "validation/" if record["event"] == "validation" else ""
+        numbers = {f"{prefix}{k}": v for k, v in record.items() if isinstance(v, float)}
+        if numbers:
+            trainer.accelerator.log(numbers, step=trainer.total)
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Close the trackers."""
+        trainer.accelerator.end_training()
+
+
+def _name(tracker: Any) -> str:
+    return str(getattr(tracker, "value", getattr(tracker, "name", tracker)))
+
+
+def _identity(run: Path) -> str:
+    """The wandb identity of this run folder, made once."""
+    path = run / "tracking.json"
+    if not path.exists():
+        write_json(path, {"wandb": uuid.uuid4().hex[:8]})
+    return str(json.loads(path.read_text(encoding="utf-8"))["wandb"])

@@ -1,0 +1,127 @@
+"""Validation: metrics of the averaged generator on pictures that it does not learn from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import save
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from gangen.errors import UserError
+from gangen.files import replacing
+from gangen.metrics import Measure
+from gangen.train.callback import Callback
+from gangen.train.feed import Seeded, collate, to_device
+from gangen.train.showing import showing, shown
+
+if TYPE_CHECKING:
+    from gangen.train.trainer import Trainer
+
+
+class Validation(Callback):
+    """Measures, logs, and keeps the best weights.
+
+    Each process judges its own part of the data and every sample counts once, so the numbers do not depend on
+    the number of processes nor on the batch size.
+
+    Args:
+        data: the validation set.
+        metrics: see `gangen.metrics`.
+        every: steps between validations; 0 for the end of each phase only.
+        best: name of the metric by which `checkpoints/best.safetensors` is chosen; None keeps no best.
+        batch_size: samples a batch and process.
+        player: whose network is judged, by the moving average of its weights.
+
+    Attributes:
+        latest: the newest numbers, by metric.
+    """
+
+    def __init__(
+        self,
+        data: Dataset[Any],
+        metrics: Sequence[Measure],
+        *,
+        every: int = 0,
+        best: str | None = None,
+        batch_size: int = 32,
+        player: str = "generator",
+    ) -> None:
+        self.data, self.metrics, self.every = data, list(metrics), every
+        self.batch_size, self.player, self.best = batch_size, player, best
+        self.latest: dict[str, float] = {}
+        self._record: float | None = None
+        if best is not None and best not in [metric.name for metric in self.metrics]:
+            raise ValueError(f"best={best!r} is none of the metrics: {[m.name for m in self.metrics]}")
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        """Validate when it is due."""
+        if self.every and trainer.step % self.every == 0 and trainer.step < trainer.phase.steps:
+            self.validate(trainer)
+
+    def on_phase_end(self, trainer: Trainer) -> None:
+        """Validate at the end of each phase."""
+        self.validate(trainer)
+
+    def validate(self, trainer: Trainer) -> dict[str, float]:
+        """Measure now; log, and keep the weights if they are the best so far."""
+        self.latest = self._measure(trainer)
+        record: dict[str, Any] = dict(self.latest)
+        if self.best is not None and self._is_record(self.latest[self.best]):
+            self._record = self.latest[self.best]
+            record["best"] = True
+            self._keep(trainer)
+        trainer.log("validation", **record)
+        return self.latest
+
+    def _measure(self, trainer: Trainer) -> dict[str, float]:
+        accelerator = trainer.accelerator
+        length = len(self.data)  # type: ignore[arg-type]
+        mine = [(0, i) for i in range(accelerator.process_index, length, accelerator.num_processes)]
+        loader = DataLoader(
+            Subset(Seeded(self.data, trainer.seed), mine),  # type: ignore[arg-type]
+            batch_size=self.batch_size,
+            collate_fn=collate,
+            num_workers=trainer.workers,
+            generator=torch.Generator(),
+        )
+        sums = torch.zeros(len(self.metrics) + 1, dtype=torch.float64)
+        with showing(trainer, self.player) as network:
+            for batch in loader:
+                if isinstance(batch, UserError):
+                    raise batch
+                batch = to_device(batch, accelerator.device)
+                output = network(batch.input).float()
+                values = [metric(output, batch.target).double().sum().cpu() for metric in self.metrics]
+                sums += torch.stack([*values, torch.tensor(float(len(output)), dtype=torch.float64)])
+        *totals, count = accelerator.reduce(sums.to(accelerator.device), "sum").tolist()
+        return {metric.name: total / count for metric, total in zip(self.metrics, totals, strict=True)}
+
+    def _is_record(self, value: float) -> bool:
+        if self._record is None:
+            return value == value  # not nan
+        better = next(metric.better for metric in self.metrics if metric.name == self.best)
+        return value < self._record if better == "lower" else value > self._record
+
+    def _keep(self, trainer: Trainer) -> None:
+        if trainer.run is None or not trainer.accelerator.is_main_process:
+            return
+        about = {
+            "phase": trainer.phase.name,
+            "step": trainer.step,
+            "total": trainer.total,
+            **self.latest,
+        }
+        weights = {k: v.contiguous() for k, v in shown(trainer, self.player).state_dict().items()}
+        with replacing(trainer.run / "checkpoints" / "best.safetensors") as path:
+            path.write_bytes(save(weights, metadata={"gangen": json.dumps(about)}))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value so far, and the newest ones."""
+        return {"record": self._record, "latest": dict(self.latest)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take them back."""
+        self._record, self.latest = state["record"], dict(state["latest"])
