@@ -262,7 +262,9 @@ def _plain(value: Any) -> Any:
 
 
 def _machine(processes: int) -> dict[str, Any]:
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    name = (
+        torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    )
     return {"device": name, "processes": processes, "threads": torch.get_num_threads()}
 
 

@@ -30,6 +30,7 @@ from gangen.train.ema import Average
 from gangen.train.feed import Feed
 from gangen.train.interrupt import Interrupted, Interruption
 from gangen.train.journal import Journal, Meters
+from gangen.train.launch import set_seed
 from gangen.train.phase import Phase, Player
 from gangen.train.plan import Plan
 from gangen.train.progress import Progress, Timing
@@ -44,7 +45,7 @@ class Trainer:
         run: folder for log, checkpoints and whatever the callbacks write; None to write nothing.
         data: map-style data set of all phases that bring none of their own.
         batch_size: samples a batch and process.
-        seed: of everything random.
+        seed: of everything random from `fit` on; networks were made before, so seed them with `set_seed`.
         workers: processes that read data; 0 reads in the main process. The samples do not depend on it.
         callbacks: called in this order, after the phase's switcher and before the progress bar.
         accelerator: devices, processes and precision; None for accelerate's defaults.
@@ -120,6 +121,7 @@ class Trainer:
         for player in self.plan.players():
             if player.ema and player.name not in self.averages:
                 self.averages[player.name] = Average(player.network)
+        set_seed(self.seed, self.accelerator.process_index)
         call(self.callbacks, "on_fit_start", self)
         state = self.checkpoints.load() if resume and self.checkpoints else None
         if state:

@@ -12,12 +12,12 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from gangen.errors import UserError
 from gangen.files import replacing
-from gangen.metrics import Measure
 from gangen.train.callback import Callback
 from gangen.train.feed import Seeded, collate, to_device
 from gangen.train.showing import showing, shown
 
 if TYPE_CHECKING:
+    from gangen.metrics import Measure
     from gangen.train.trainer import Trainer
 
 

@@ -1,0 +1,188 @@
+"""The command line: `gangen predict`, `gangen report` and `gangen export`.
+
+What needs torch is imported inside the commands, so that `gangen --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from tyro.conf import Positional, arg
+
+from gangen import __version__
+from gangen.errors import PictureError, UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+NOT_ALL = 1
+REFUSED = 2
+_DESCRIPTION = "Paint with trained generators, and look at trainings. `gangen --version` tells the version."
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command that `arguments` (else those of the process) name, and exit with its code.
+
+    Exit codes: 0 all done; 1 some pictures could not be read, the others are painted; 2 refused, with the reason
+    on standard error.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["--version"]:
+        sys.stdout.write(f"gangen {__version__}\n")
+        return
+    try:
+        code = tyro.extras.subcommand_cli_from_dict(
+            {"predict": predict, "report": report, "export": export},
+            prog="gangen",
+            description=_DESCRIPTION,
+            args=arguments or ["--help"],
+        )
+    except UserError as error:
+        sys.stderr.write(f"gangen: {error}\n")
+        code = REFUSED
+    sys.exit(code)
+
+
+def predict(
+    run: Annotated[Positional[str], arg(metavar="RUN")],
+    pictures: Annotated[Positional[tuple[Path, ...]], arg(metavar="PICTURE_OR_FOLDER ...")],
+    /,
+    out: Path,
+    draw: bool = False,
+    batch_size: int = 8,
+    tile: int = 768,
+    overlap: int = 64,
+    device: str | None = None,
+) -> int:
+    """Paint pictures of any size with the averaged generator of a training.
+
+    Each result is a PNG of its picture's size; those of a folder keep their sub-folders. Pictures that cannot be
+    read are named and left out, and the exit code is then 1.
+
+    Example: gangen predict runs/first sketches/ cat.jpg --out painted
+
+    Args:
+        run: a run folder, a pipeline folder, or OWNER/NAME on the Hugging Face hub.
+        pictures: pictures, or folders that are searched with all folders inside them.
+        out: the folder for the results. Nothing among the given pictures is ever overwritten.
+        draw: first turn each picture (a photograph) into a sketch, for generators that learned to paint sketches.
+        batch_size: how many pictures of equal size to paint together.
+        tile: larger pictures are painted in tiles of this many pixels a side (a multiple of 32); 0 never tiles.
+        overlap: by how many pixels tiles overlap (a multiple of 32); more makes them agree better.
+        device: such as cpu, cuda or cuda:1. CUDA where there is one, else the CPU.
+    """
+    from tqdm import tqdm
+
+    from gangen import images
+    from gangen.pipeline import Pipeline
+
+    named = name_results(pictures, out)
+    pipeline = Pipeline.from_pretrained(run, device=device)
+    skipped = 0
+    with tqdm(total=len(named), unit="picture", disable=None) as bar:
+        for first in range(0, len(named), max(1, batch_size)):
+            group = named[first : first + max(1, batch_size)]
+            readable = []
+            for picture, result in group:
+                try:
+                    readable.append((_read(picture, draw), result))
+                except PictureError as error:
+                    skipped += 1
+                    bar.write(f"skipped: {error}", file=sys.stderr)
+            painted = pipeline(
+                [read for read, _ in readable], batch_size=batch_size, tile=tile or None, overlap=overlap
+            )
+            for picture_painted, (_, result) in zip(painted, readable, strict=True):
+                images.save(picture_painted, result)
+            bar.update(len(group))
+    if skipped == len(named):
+        raise PictureError(f"none of the {skipped} pictures could be read, so nothing was painted.")
+    sys.stdout.write(f"{len(named) - skipped} painted in {out}" + (f", {skipped} skipped\n" if skipped else "\n"))
+    return NOT_ALL if skipped else 0
+
+
+def report(run: Annotated[Positional[Path], arg(metavar="RUN")], /, open: bool = False) -> int:
+    """Write RUN/report.html: curves, turns, samples and settings of a training in one file, even while it goes on.
+
+    Example: gangen report runs/first --open
+
+    Args:
+        run: the run folder of a training.
+        open: show it in the browser.
+    """
+    from gangen.report import write_report
+
+    path = write_report(run)
+    sys.stdout.write(f"{path}\n")
+    if open:
+        import webbrowser
+
+        webbrowser.open(path.resolve().as_uri())
+    return 0
+
+
+def export(
+    run: Annotated[Positional[str], arg(metavar="RUN")], /, out: Path, size: int = 256, fixed: bool = False
+) -> int:
+    """Write the generator of a training as an ONNX file, and check that it answers as the network does.
+
+    Needs: pip install "gangen[export]"
+
+    Example: gangen export runs/first --out generator.onnx
+
+    Args:
+        run: a run folder, a pipeline folder, or OWNER/NAME on the Hugging Face hub.
+        out: the file to write.
+        size: height and width in pixels of the example picture.
+        fixed: take pictures of that size only, one at a time.
+    """
+    from gangen.export import export_onnx
+    from gangen.pipeline import Pipeline
+
+    done = export_onnx(Pipeline.from_pretrained(run, device="cpu"), out, size=size, dynamic=not fixed)
+    sys.stdout.write(
+        f"{done.path}: pictures of {done.sizes} size; differs from the network by at most {done.difference:.2g} "
+        f"(in [-1, 1], over {len(done.checked)} shapes)\n"
+    )
+    return 0
+
+
+def name_results(given: tuple[Path, ...], out: Path) -> list[tuple[Path, Path]]:
+    """Pair each picture with the PNG that it becomes under `out`, no two alike and none of them a given picture.
+
+    Raises:
+        UserError: no picture is given, or a folder is missing or empty.
+    """
+    from gangen.data.folders import find_pictures
+
+    found: list[tuple[Path, Path]] = []
+    for place in given:
+        if place.is_dir():
+            found += [(picture, picture.relative_to(place)) for picture in find_pictures(place)]
+        else:
+            found.append((place, Path(place.name)))
+    if not found:
+        raise UserError("no picture is given. Name pictures or folders: gangen predict RUN PICTURE --out DIR")
+    taken = {picture.resolve() for picture, _ in found}
+    named = []
+    for picture, name in found:
+        result, count = out / name.with_suffix(".png"), 2
+        while result.resolve() in taken:
+            result, count = out / name.with_name(f"{name.stem}-{count}.png"), count + 1
+        taken.add(result.resolve())
+        named.append((picture, result))
+    return named
+
+
+def _read(picture: Path, draw: bool) -> Image.Image:
+    from gangen import images
+
+    read = images.read(picture)
+    if draw:
+        from gangen.data.sketch import sketch
+
+        return sketch(read)
+    return read

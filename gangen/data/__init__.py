@@ -1,0 +1,26 @@
+"""Data sets: where samples come from, which are for training, and how they are varied."""
+
+from gangen.data.augment import Augment, Centre
+from gangen.data.batch import Batch
+from gangen.data.folders import find_pictures, split
+from gangen.data.pairs import Pairs, open_pairs
+from gangen.data.photos import embedded_photographs, open_photographs
+from gangen.data.sketch import sketch
+from gangen.data.sources import Files, Source, match_folders, open_folder
+
+__all__ = [
+    "Augment",
+    "Batch",
+    "Centre",
+    "Files",
+    "Pairs",
+    "Source",
+    "embedded_photographs",
+    "find_pictures",
+    "match_folders",
+    "open_folder",
+    "open_pairs",
+    "open_photographs",
+    "sketch",
+    "split",
+]

@@ -1,0 +1,207 @@
+"""Data sets for turning one picture into another: each sample an input and the target that belongs to it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from gangen import images
+from gangen.data.augment import Augment, Centre, Transform
+from gangen.data.batch import Batch
+from gangen.data.folders import parts, split
+from gangen.data.photos import open_photographs
+from gangen.data.sketch import sketch
+from gangen.data.sources import Files, Halves, Source, match_folders, open_folder
+from gangen.errors import DataError, PictureError
+
+Draw = Callable[[Image.Image], Image.Image]
+"""Makes the input from the target: takes an "RGB" picture, gives one of the same size."""
+
+_NAMED = 3  # how many pictures below the crop's size are named in a warning; all are counted
+
+
+class Pairs(Dataset[Batch]):
+    """A map-style data set of (input, target) pairs.
+
+    `dataset[index]` is a `Batch` without the leading dimension. It depends on the index and on torch's global
+    generator alone, so a trainer that seeds that generator before each sample gets the same samples whatever
+    the number of workers.
+
+    A picture that cannot be read does not end a training: the next readable sample takes its place, it is
+    named in one warning, and `skipped()` lists it, also where a worker process met it.
+
+    Args:
+        source: where the pictures come from: samples of two pictures, or of one with `draw`.
+        transform: what a sample's pictures go through together, before drawing, such as `Augment`.
+        size: side of the crop in pixels, to tell which pictures are smaller and so are enlarged.
+        draw: makes the input from the target, for sources of single pictures.
+
+    Raises:
+        DataError: not one sample can be read. This is found out at once, by reading until one can.
+    """
+
+    unreadable: torch.Tensor
+    """(len,) uint8 in memory shared with workers: 1 where a sample turned out to be unreadable"""
+    enlarged: torch.Tensor
+    """(len,) uint8 in memory shared with workers: 1 where a picture was smaller than the crop"""
+
+    def __init__(self, source: Source, transform: Transform, *, size: int, draw: Draw | None = None) -> None:
+        self.source = source
+        self.transform = transform
+        self.size = size
+        self.draw = draw
+        self.unreadable = torch.zeros(len(source.names), dtype=torch.uint8).share_memory_()
+        self.enlarged = torch.zeros(len(source.names), dtype=torch.uint8).share_memory_()
+        self._read(0)
+
+    def __len__(self) -> int:
+        """The number of samples, unreadable ones included."""
+        return len(self.source.names)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Sample `index`, or the next readable one after it (the first follows the last).
+
+        Raises:
+            IndexError: the index is not below the length.
+            DataError: not one sample can be read.
+        """
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        index, pictures = self._read(index)
+        if min(pictures[0].size) < self.size:
+            self._note_enlarged(index, pictures[0])
+        pictures = self.transform(*pictures)
+        given, target = pictures if self.draw is None else (self.draw(pictures[0]), pictures[0])
+        return Batch(images.to_tensor(given), images.to_tensor(target), self.source.names[index])
+
+    def skipped(self) -> list[str]:
+        """Names of the samples found unreadable so far, by this process and its workers."""
+        return [self.source.names[index] for index in self.unreadable.nonzero().flatten().tolist()]
+
+    def fingerprint(self) -> str:
+        """A hash that changes when the data do, for a run's config."""
+        return self.source.fingerprint()
+
+    def _read(self, start: int) -> tuple[int, tuple[Image.Image, ...]]:
+        """Read the first readable sample from `start` on; give its index and its pictures."""
+        cause: PictureError | None = None
+        for step in range(len(self)):
+            index = (start + step) % len(self)
+            if self.unreadable[index]:
+                continue
+            try:
+                return index, self.source.read(index)
+            except PictureError as error:
+                cause = error
+                self.unreadable[index] = 1
+                warnings.warn(f"{error} The next readable sample takes its place.", stacklevel=3)
+        raise DataError(f"none of the {len(self)} samples can be read; {cause or 'the warnings above say why'}")
+
+    def _note_enlarged(self, index: int, picture: Image.Image) -> None:
+        if self.enlarged[index]:
+            return
+        if int(self.enlarged.sum()) < _NAMED:
+            warnings.warn(
+                f"{self.source.names[index]} is {picture.width}x{picture.height}, smaller than the crop of "
+                f"{self.size}, and is enlarged (after {_NAMED} such pictures the rest are only counted)",
+                stacklevel=3,
+            )
+        self.enlarged[index] = 1
+
+
+def open_pairs(
+    root: str | Path | None,
+    *,
+    input_folder: str | Path | None = None,
+    target_folder: str | Path | None = None,
+    side_by_side: Halves | None = None,
+    draw: Draw | None = None,
+    size: int = 64,
+    augment: Transform | None = None,
+    validation: float = 0.1,
+) -> tuple[Pairs, Pairs]:
+    """Open training and validation pairs.
+
+    What is taken for a pair:
+
+    - with `input_folder` and `target_folder`: two files of equal path in these folders, but for the suffix;
+    - with `side_by_side`: the two halves of each picture;
+    - else: each picture as the target, and what `draw` makes of it as the input;
+    - without a `root`: the last, on crops of the embedded photographs (see `open_photographs`).
+
+    What is taken for validation: val/, valid/ or validation/ beside train/, right in `root`
+    (`root/train/INPUT`) or else inside the two folders (`root/INPUT/train`); where there is none, a share of
+    the names by hash (see `split`). Validation samples are the central squares, without anything random.
+
+    Args:
+        root: the data set's folder, or None for the embedded photographs.
+        input_folder: the inputs' folder inside root, such as "sketch"; an absolute path may lie elsewhere.
+        target_folder: the targets' folder, likewise.
+        side_by_side: "input-left" or "input-right".
+        draw: makes inputs from targets; a line drawing (`sketch`) when None.
+        size: side of the samples in pixels.
+        augment: what training samples go through; when None, `Augment(size)`, with crops of 0.3 to 0.6 of the
+            shorter side for the embedded photographs.
+        validation: the share of names held out where no folder says which.
+
+    Raises:
+        DataError: the folders do not hold what is described above, or the arguments contradict each other.
+    """
+    both = input_folder is not None and target_folder is not None
+    if (input_folder is None) != (target_folder is None):
+        raise DataError(f"input_folder={input_folder} and target_folder={target_folder}: give both or neither.")
+    if side_by_side not in (None, "input-left", "input-right"):
+        raise DataError(f'side_by_side={side_by_side!r}: expected "input-left" or "input-right".')
+    if sum([both, side_by_side is not None, draw is not None]) > 1:
+        raise DataError("pairs come from two folders, or from halves, or are drawn: give one of these only.")
+    if root is None and (both or side_by_side is not None):
+        raise DataError("the embedded photographs are no pairs: name the folder of your pictures with --data.")
+
+    training: Source
+    held_out: Source
+    if root is None:
+        training, held_out = open_photographs()
+        augment = augment or Augment(size, scale=(0.3, 0.6))
+    elif input_folder is not None and target_folder is not None:
+        training, held_out = _open_folders(Path(root), input_folder, target_folder, validation)
+    else:
+        training, held_out = _open_folder(Path(root), side_by_side, validation)
+    made = None if both or side_by_side is not None else draw or sketch
+    return (
+        Pairs(training, augment or Augment(size), size=size, draw=made),
+        Pairs(held_out, Centre(size), size=size, draw=made),
+    )
+
+
+def _open_folders(
+    root: Path, input_folder: str | Path, target_folder: str | Path, validation: float
+) -> tuple[Files, Files]:
+    inputs, held_out_inputs = parts(root, input_folder)
+    targets, held_out_targets = parts(root, target_folder)
+    training = match_folders(inputs, targets)
+    if held_out_inputs is None and held_out_targets is None:
+        return _split(training, validation)
+    if held_out_inputs is None or held_out_targets is None:
+        raise DataError(
+            f"{held_out_inputs or held_out_targets} is for validation, but the other folder of the pairs, "
+            f"{targets if held_out_targets is None else inputs}, has none beside it. Add it, or take both away."
+        )
+    return training, match_folders(held_out_inputs, held_out_targets)
+
+
+def _open_folder(root: Path, halves: Halves | None, validation: float) -> tuple[Files, Files]:
+    folder, held_out = parts(root)
+    training = open_folder(folder, halves)
+    if held_out is not None:
+        return training, open_folder(held_out, halves)
+    return _split(training, validation)
+
+
+def _split(files: Files, validation: float) -> tuple[Files, Files]:
+    training, held_out = split(files.names, validation)
+    return files.select(training), files.select(held_out)

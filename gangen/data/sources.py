@@ -1,0 +1,145 @@
+"""Where samples come from: a source names them and reads their pictures, and knows nothing of tensors."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from PIL import Image
+
+from gangen import images
+from gangen.data.folders import find_pictures, fingerprint, name_within
+from gangen.errors import DataError, PictureError
+
+Halves = Literal["input-left", "input-right"]
+
+
+class Source(Protocol):
+    """Named samples of one picture each, or of two of equal size: (input, target)."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """A unique name for each sample."""
+        ...
+
+    def read(self, index: int) -> tuple[Image.Image, ...]:
+        """Read the "RGB" pictures of a sample; raises PictureError where that is impossible."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A short text that changes when the data do."""
+        ...
+
+
+@dataclass(frozen=True)
+class Files:
+    """Samples in files: one picture, one that is cut into two halves, or two that belong together.
+
+    Attributes:
+        names: the samples' names.
+        paths: for each sample its file, or its input's and its target's.
+        halves: which half of a single file is the input; None where files are not cut.
+    """
+
+    names: Sequence[str]
+    paths: Sequence[tuple[Path, ...]]
+    halves: Halves | None = None
+
+    def read(self, index: int) -> tuple[Image.Image, ...]:
+        """Read a sample's pictures.
+
+        Raises:
+            PictureError: a file cannot be read, or its width is odd so that it has no two halves, or an input
+                and its target differ in size.
+        """
+        pictures = tuple(images.read(path) for path in self.paths[index])
+        if self.halves is not None:
+            return _cut(pictures[0], self.halves, self.paths[index][0])
+        if len({picture.size for picture in pictures}) > 1:
+            told = " and ".join(
+                f"{path} is {picture.width}x{picture.height}"
+                for path, picture in zip(self.paths[index], pictures, strict=True)
+            )
+            raise PictureError(f"{told}: a pair must be of one size. Scale one of them to the other's size.")
+        return pictures
+
+    def select(self, names: Collection[str]) -> Files:
+        """Keep the samples of these names, in the present order."""
+        wanted = set(names)
+        kept = [index for index, name in enumerate(self.names) if name in wanted]
+        return Files([self.names[i] for i in kept], [self.paths[i] for i in kept], self.halves)
+
+    def fingerprint(self) -> str:
+        """Hash of the names and of the files' sizes."""
+        return fingerprint(self.names, (path for paths in self.paths for path in paths))
+
+
+def open_folder(folder: str | Path, halves: Halves | None = None) -> Files:
+    """All pictures in a folder, each a sample named by its path inside it; see `find_pictures`."""
+    folder = Path(folder)
+    paths = find_pictures(folder)
+    return Files([name_within(path, folder) for path in paths], [(path,) for path in paths], halves)
+
+
+def match_folders(input_folder: str | Path, target_folder: str | Path) -> Files:
+    """Pair the pictures of two folders: equal paths inside their folder, but for the suffix, make a pair.
+
+    Pictures without a partner are counted and the first of them named in a warning, and are left out.
+
+    Raises:
+        DataError: a folder is missing or empty, no names are equal, or two pictures of a folder differ in
+            nothing but their suffix.
+    """
+    inputs, targets = _by_stem(Path(input_folder)), _by_stem(Path(target_folder))
+    names = [name for name in inputs if name in targets]
+    lonely = [str(path) for name, path in inputs.items() if name not in targets]
+    lonely += [str(path) for name, path in targets.items() if name not in inputs]
+    if not names:
+        raise DataError(
+            f"none of the {len(inputs)} pictures in {input_folder} has a partner among the {len(targets)} in "
+            f"{target_folder}: {_first(lonely)}. A pair needs equal names in both folders, such as "
+            "a/1.jpg and b/1.png."
+        )
+    if lonely:
+        warnings.warn(
+            f"{len(lonely)} pictures have no partner of the same name and are left out, "
+            f"{len(names)} pairs remain: {_first(lonely)}",
+            stacklevel=2,
+        )
+    return Files(names, [(inputs[name], targets[name]) for name in names])
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """The pictures of a folder by their path inside it without the suffix."""
+    found: dict[str, Path] = {}
+    for path in find_pictures(folder):
+        name = name_within(path.with_suffix(""), folder)
+        if name in found:
+            raise DataError(
+                f"{found[name]} and {path} differ only in their suffix, so it is unclear which belongs to the "
+                f"pair {name!r}. Take one of them out."
+            )
+        found[name] = path
+    return found
+
+
+def _cut(picture: Image.Image, halves: Halves, path: Path) -> tuple[Image.Image, Image.Image]:
+    """Cut a picture in the middle: (input, target)."""
+    if picture.width % 2:
+        raise PictureError(
+            f"{path} is {picture.width} pixels wide, which cannot be cut into two equal halves. "
+            "Make the width even, with the input and the target taking half of it each."
+        )
+    middle = picture.width // 2
+    left = picture.crop((0, 0, middle, picture.height))
+    right = picture.crop((middle, 0, picture.width, picture.height))
+    return (left, right) if halves == "input-left" else (right, left)
+
+
+def _first(names: Sequence[str], count: int = 3) -> str:
+    """The first few of a list, and how many more there are."""
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more

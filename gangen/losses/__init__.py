@@ -1,0 +1,39 @@
+"""Losses: functions and small modules that take tensors and give a tensor."""
+
+from gangen.losses.adversarial import (
+    Adversarial,
+    accuracy,
+    bce,
+    hinge,
+    judge,
+    judge_all,
+    least_squares,
+    relativistic,
+    wasserstein,
+)
+from gangen.losses.critic import critic_terms
+from gangen.losses.penalties import due, gradient_penalty, mix, r1
+from gangen.losses.perceptual import Perceptual, gram
+from gangen.losses.pixel import charbonnier, l1, l2
+
+__all__ = [
+    "Adversarial",
+    "Perceptual",
+    "accuracy",
+    "bce",
+    "charbonnier",
+    "critic_terms",
+    "due",
+    "gradient_penalty",
+    "gram",
+    "hinge",
+    "judge",
+    "judge_all",
+    "l1",
+    "l2",
+    "least_squares",
+    "mix",
+    "r1",
+    "relativistic",
+    "wasserstein",
+]

@@ -1,0 +1,223 @@
+"""The generator: a UNet whose way down is a pretrained body and whose way up is cheap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Protocol, get_args
+
+import torch
+from torch import Tensor, nn
+
+from gangen.errors import RunError, UserError
+from gangen.nets import freezing
+from gangen.nets.body import Body
+from gangen.nets.configs import described, expect_keys, own_name
+from gangen.nets.heads import ImageHead
+from gangen.nets.layers import Norm, SelfAttention, Upsample, conv_block
+
+# Layers whose answer at one place depends on the whole picture, so that tiles of it would disagree.
+_WHOLE_PICTURE = (SelfAttention, nn.GroupNorm, nn.InstanceNorm2d, nn.AdaptiveAvgPool2d, nn.MultiheadAttention)
+
+ATTENTION_STRIDE = 8
+
+
+class FeatureBody(Protocol):
+    """What a UNet asks of its body, a module: `Body`, or one of your own.
+
+    Attributes:
+        in_channels: channels of the pictures that it takes, (N, in_channels, H, W) in [-1, 1].
+        channels: of each feature map, finest first.
+        strides: of each feature map; map k is ceil(H / strides[k]) by ceil(W / strides[k]). Each divides the
+        next.
+    """
+
+    @property
+    def in_channels(self) -> int:
+        """Of the pictures."""
+        ...
+
+    @property
+    def channels(self) -> Sequence[int]:
+        """Of the feature maps."""
+        ...
+
+    @property
+    def strides(self) -> Sequence[int]:
+        """Of the feature maps."""
+        ...
+
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """The feature maps of pictures, finest first."""
+        ...
+
+
+class Head(Protocol):
+    """What a UNet asks of its head: `ImageHead`, or one of your own."""
+
+    def build(self, in_channels: int) -> nn.Module:
+        """The layers that make maps (N, in_channels, H, W) into the answer."""
+        ...
+
+
+class UNet(nn.Module):
+    """Picture in, picture or mask out, of the same height and width, which may be any from one pixel up.
+
+    Ronneberger et al. 2015 (arXiv:1505.04597) with a classifier as its way down. From the coarsest map
+    upwards, each level enlarges by pixel shuffle with ICNR initialisation, crops to the next finer map, joins
+    it and mixes with 3x3 convolutions. The last level joins the picture itself; at full resolution, where
+    width costs most, it has a single convolution before the head's.
+
+    Args:
+        body: gives the feature maps.
+        head: makes the finest maps into the answer.
+        width: channels at full resolution; the coarsest level has 8 times as many. A multiple of 4.
+        attention: self-attention at stride 8 (Zhang et al. 2018, arXiv:1805.08318).
+        blur: soften after each enlargement (Sugawara et al. 2019, arXiv:1806.02658).
+        norm: normalisation in the levels, "batch", "instance" or "none"; the body keeps its own.
+        cross: join the picture in the last level.
+
+    Raises:
+        UserError: an option is impossible.
+    """
+
+    def __init__(
+        self,
+        body: FeatureBody,
+        head: Head,
+        *,
+        width: int = 32,
+        attention: bool = False,
+        blur: bool = False,
+        norm: Norm = "batch",
+        cross: bool = True,
+    ) -> None:
+        super().__init__()
+        if isinstance(width, bool) or not isinstance(width, int) or width < 4 or width % 4:
+            raise UserError(f"a UNet of width {width!r} is impossible; give a multiple of 4.")
+        if norm not in get_args(Norm):
+            raise UserError(f"norm {norm!r} is unknown; choose one of {', '.join(get_args(Norm))}.")
+        if any(coarse % fine or coarse == fine for fine, coarse in pairwise((1, *body.strides))):
+            raise UserError(f"a UNet needs a body whose strides divide each other upwards, not {body.strides}.")
+        self.body = body
+        self.config: dict[str, Any] = {
+            "body": body.config if isinstance(body, Body) else own_name(body),
+            "head": head.config if isinstance(head, ImageHead) else own_name(head),
+            "width": width,
+            "attention": attention,
+            "blur": blur,
+            "norm": norm,
+            "cross": cross,
+        }
+        strides = (1, *body.strides)
+        skips = (body.in_channels if cross else 0, *body.channels[:-1])
+        channels = body.channels[-1]
+        levels = []
+        for k in reversed(range(len(skips))):
+            level = Level(
+                channels,
+                skips[k],
+                enlarged=min(strides[k], 16) * width // 2,
+                out_channels=_level_width(strides[k], width),
+                scale=strides[k + 1] // strides[k],
+                convs=1 if strides[k] == 1 else 2,
+                attention=attention and strides[k] == ATTENTION_STRIDE,
+                blur=blur,
+                norm=norm,
+            )
+            levels.append(level)
+            channels = level.out_channels
+        self.levels = nn.ModuleList(levels)
+        self.head = head.build(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pictures (N, C, H, W) in [-1, 1] to answers (N, channels of the head, H, W) in the head's range."""
+        *skips, maps = self.body(x)
+        for level, skip in zip(self.levels, [*reversed(skips), x], strict=True):
+            maps = level(maps, skip)
+        return self.head(maps)
+
+    def train(self, mode: bool = True) -> UNet:
+        """Set train or eval mode; the statistics of frozen parts stay still."""
+        super().train(mode)
+        freezing.keep_frozen_still(self)
+        return self
+
+    @property
+    def tiles_exactly(self) -> bool:
+        """Whether, in eval mode, the answer at a place depends on its surroundings alone, not on all of it."""
+        return not any(isinstance(part, _WHOLE_PICTURE) for part in self.modules())
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], body: FeatureBody | None = None, head: Head | None = None
+    ) -> UNet:
+        """The architecture that a UNet's `config` describes, with random weights.
+
+        Args:
+            config: as read from JSON. It is data: nothing that it names is imported.
+            body: needed, and only used, when the UNet had a body of your own; its config then is a mere name.
+            head: likewise.
+
+        Raises:
+            RunError: a key is missing or unknown, a value is of the wrong kind, or a body or head of your own
+                is needed.
+            UserError: a value is impossible.
+        """
+        expect_keys("a UNet", config, ("body", "head", "width", "attention", "blur", "norm", "cross"))
+        options = {key: value for key, value in config.items() if key not in ("body", "head")}
+        for key in ("attention", "blur", "cross"):
+            if not isinstance(options[key], bool):
+                raise RunError(f"{key!r} of a UNet's config is {options[key]!r}; expected true or false.")
+        return cls(
+            body or Body(**described("body", config["body"], ("arch", "in_channels"))),
+            head or ImageHead(**described("head", config["head"], ("channels", "output_range"))),
+            **options,
+        )
+
+
+class Level(nn.Module):
+    """One step of the way up: enlarge the coarser maps, join the finer ones, mix.
+
+    Args:
+        in_channels: of the coarser maps.
+        skip_channels: of the finer maps; 0 to take their size alone.
+        enlarged: channels after enlarging, before joining.
+        out_channels: what the level gives.
+        scale: how many times the finer maps are larger.
+        convs: 3x3 convolutions that mix.
+        attention: whether places look at each other at last.
+        blur: whether to soften after enlarging.
+        norm: "batch", "instance" or "none".
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        skip_channels: int,
+        *,
+        enlarged: int,
+        out_channels: int,
+        scale: int,
+        convs: int,
+        attention: bool,
+        blur: bool,
+        norm: Norm,
+    ) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        self.joins = skip_channels > 0
+        self.enlarge = Upsample(in_channels, enlarged, scale, blur)
+        widths = [enlarged + skip_channels] + [out_channels] * convs
+        mixing: list[nn.Module] = [conv_block(a, b, norm) for a, b in pairwise(widths)]
+        self.mix = nn.Sequential(*mixing, *([SelfAttention(out_channels)] if attention else []))
+
+    def forward(self, maps: Tensor, skip: Tensor) -> Tensor:
+        """Coarser maps and finer maps (N, skip_channels, H, W) to (N, out_channels, H, W)."""
+        maps = self.enlarge(maps)[..., : skip.shape[-2], : skip.shape[-1]]
+        return self.mix(torch.cat([skip, maps], dim=1) if self.joins else maps)
+
+
+def _level_width(stride: int, width: int) -> int:
+    """Channels of the level at a stride: they double with it to 8 times the width, in smaller steps at first."""
+    return {1: width, 2: width * 3 // 2}.get(stride, min(stride, 16) * width // 2)

@@ -1,0 +1,266 @@
+"""A trained generator with its pre- and post-processing: picture in, picture of the same size out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from PIL import Image, ImageOps
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from gangen import __version__, files, images, tiles, weights
+from gangen.errors import PictureError, RunError, UserError
+from gangen.nets import UNet
+
+FORMAT = 1
+NETWORKS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {"UNet": UNet.from_config}
+"""The networks that a pipeline's folder may name. Nothing else is built, whatever the folder says."""
+
+Picture = Image.Image | str | Path | Tensor
+
+
+class Pipeline:
+    """Paints pictures with a trained generator.
+
+        pipeline = Pipeline.from_pretrained("runs/first")
+        pipeline("sketch.jpg").save("painting.png")
+
+    Args:
+        network: maps (N, 3, H, W) in [-1, 1] to the same shape, of any height and width. Its `config` describes
+            it (see `save`), and `tiles_exactly` tells whether what it paints depends on its surroundings only.
+        config: what a person or a program may want to know of it, kept with it: "task", "input",
+            "trained_size" (pixels), ... JSON values.
+    """
+
+    def __init__(self, network: nn.Module, *, config: Mapping[str, Any] | None = None) -> None:
+        self.network = network
+        self.config = dict(config or {})
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, *, device: str | torch.device | None = None) -> Pipeline:
+        """Load a pipeline from a run folder, from a folder that `save` wrote, or from the Hugging Face hub.
+
+        Nothing that is read is executed: the weights are safetensors, and the network is one of gangen's own.
+
+        Args:
+            source: a folder, or the hub's "owner/name" of a repository with config.json and model.safetensors.
+            device: where to paint; CUDA where there is one, else the CPU.
+
+        Raises:
+            RunError: the folder holds no pipeline, or one of another format or network.
+            WeightsError: the weights cannot be read, or belong to another network.
+            UserError: the hub's repository cannot be had, or the device is not there.
+        """
+        folder = _find(source)
+        config = _read_config(folder / "config.json")
+        described = config.pop("network")
+        network = _build(described, folder)
+        stored = folder / "model.safetensors"
+        weights.load_into(network, weights.read(stored), stored)
+        kept = {key: value for key, value in config.items() if key not in ("format", "gangen")}
+        return cls(network, config=kept).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `folder`/config.json and `folder`/model.safetensors; each takes the old one's place at once.
+
+        Raises:
+            RunError: the network is of a kind that cannot be loaded again, or the disk is full.
+        """
+        folder, kind = Path(folder), type(self.network).__name__
+        if kind not in NETWORKS:
+            raise RunError(
+                f"a pipeline of {kind} could not be loaded again: expected one of {', '.join(NETWORKS)}. "
+                "Keep its weights with safetensors.torch.save_file instead."
+            )
+        state = {key: value.detach().cpu().contiguous() for key, value in self.network.state_dict().items()}
+        with files.replacing(folder / "model.safetensors") as temporary:
+            save_file(state, temporary)
+        network = {"kind": kind, **self.network.config}  # type: ignore[dict-item]  # a plain property
+        description = {"format": FORMAT, "gangen": __version__, **self.config, "network": network}
+        files.write_json(folder / "config.json", description)
+        return folder
+
+    def to(self, device: str | torch.device) -> Pipeline:
+        """Move the network to a device, and return the pipeline.
+
+        Raises:
+            UserError: the device is not there.
+        """
+        try:
+            self.network.to(device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"cannot paint on device {str(device)!r}: {reason}. Use --device cpu.") from error
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the network is on."""
+        return next((weight.device for weight in self.network.parameters()), torch.device("cpu"))
+
+    @overload
+    def __call__(
+        self, pictures: Picture, *, batch_size: int = ..., tile: int | None = ..., overlap: int = ...
+    ) -> Image.Image: ...
+
+    @overload
+    def __call__(
+        self, pictures: list[Picture], *, batch_size: int = ..., tile: int | None = ..., overlap: int = ...
+    ) -> list[Image.Image]: ...
+
+    def __call__(
+        self,
+        pictures: Picture | list[Picture],
+        *,
+        batch_size: int = 8,
+        tile: int | None = 768,
+        overlap: int = 64,
+    ) -> Image.Image | list[Image.Image]:
+        """Paint one picture, or a list of them in the order given.
+
+        Pictures of equal size are painted together, `batch_size` at most and never more pixels at once than
+        a tile has. A picture of more than tile x tile pixels is painted in tiles that are blended where they
+        overlap, so memory stays bounded. A network may look further than the overlap (a deep ResNet's
+        receptive field is hundreds of pixels), which then shows as faint differences, not as seams; a larger
+        `overlap` lessens them.
+
+        Args:
+            pictures: Pillow pictures, paths, or tensors (3, H, W) in [-1, 1].
+            batch_size: how many pictures of equal size to paint together.
+            tile: side of a tile in pixels, a multiple of 32; None never tiles.
+            overlap: by how many pixels neighbouring tiles overlap, a multiple of 32 and less than `tile`.
+
+        Returns:
+            RGB pictures of the sizes given, after the orientation that a camera noted was applied.
+
+        Raises:
+            PictureError: a file cannot be read, or a tensor is no picture.
+            UserError: an argument is out of range, or a large picture was given to a network that cannot be tiled.
+        """
+        if batch_size < 1:
+            raise UserError(f"batch_size {batch_size} is impossible. Give 1 or more.")
+        tiles.check(tile, overlap)
+        alone = isinstance(pictures, (Image.Image, str, Path, Tensor))
+        given: list[Picture] = [pictures] if alone else list(pictures)  # type: ignore[list-item,arg-type]
+        tensors = [_as_tensor(picture) for picture in given]
+        painted: dict[int, Image.Image] = {}
+        with _at_rest(self.network), torch.inference_mode():
+            for group in _batches([tuple(tensor.shape[1:]) for tensor in tensors], batch_size, tile):
+                outputs = self._paint(torch.stack([tensors[index] for index in group]), tile, overlap)
+                painted |= {index: images.to_picture(out) for index, out in zip(group, outputs, strict=True)}
+        return painted[0] if alone else [painted[index] for index in range(len(given))]
+
+    def _paint(self, batch: Tensor, tile: int | None, overlap: int) -> Tensor:
+        """Paint (N, 3, H, W) of any device; returns float32 on the CPU."""
+
+        def paint(part: Tensor) -> Tensor:
+            return self.network(part.to(self.device)).float().cpu()
+
+        height, width = batch.shape[2:]
+        if tile is None or height * width <= tile * tile:
+            return paint(batch)
+        if not getattr(self.network, "tiles_exactly", False):
+            raise UserError(
+                f"a picture of {width}x{height} pixels is more than one tile of {tile}x{tile}, and this network "
+                "cannot be tiled: its self-attention or instance norm looks at the whole picture, so tiles would "
+                "not match in colour. Paint it whole (--tile 0, or tile=None) if memory allows, which with "
+                "attention grows with the square of the pixels; or scale the picture down."
+            )
+        return tiles.paint_tiled(paint, batch, tile, overlap)
+
+
+@contextmanager
+def _at_rest(network: nn.Module) -> Iterator[None]:
+    """Hold the network in eval mode, and give every part the mode back that it had."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _as_tensor(picture: Picture) -> Tensor:
+    if isinstance(picture, Tensor):
+        if picture.ndim != 3 or picture.shape[0] != 3 or 0 in picture.shape or not picture.is_floating_point():
+            raise PictureError(
+                f"a tensor of shape {tuple(picture.shape)} and type {picture.dtype} is no picture. Expected "
+                "(3, H, W) of floats in [-1, 1]; pass the pictures of a batch as a list."
+            )
+        return picture.detach().float().cpu()
+    read = images.read(picture) if isinstance(picture, (str, Path)) else ImageOps.exif_transpose(picture)
+    return images.to_tensor(read)
+
+
+def _batches(sizes: list[tuple[int, ...]], batch_size: int, tile: int | None) -> Iterator[list[int]]:
+    """Group the indices of pictures of equal (H, W)."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, size in enumerate(sizes):
+        groups.setdefault(size, []).append(index)
+    for (height, width), group in groups.items():
+        most = batch_size if tile is None else min(batch_size, max(1, tile * tile // (height * width)))
+        for first in range(0, len(group), most):
+            yield group[first : first + most]
+
+
+def _find(source: str | Path) -> Path:
+    """Find the folder with config.json and model.safetensors; from the hub only these two files are fetched."""
+    folder = Path(source)
+    if folder.is_dir():
+        for place in (folder / "pipeline", folder):
+            if (place / "model.safetensors").is_file():
+                return place
+        raise RunError(
+            f"{folder} holds no pipeline: expected a run folder, or a folder with config.json and "
+            "model.safetensors. A training writes RUN/pipeline when it validates and when it ends."
+        )
+    if folder.exists() or isinstance(source, Path) or source.count("/") != 1 or source.startswith((".", "~", "/")):
+        raise RunError(f"there is no folder {source}. Give a run folder, or the hub's name of a repository.")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(source, allow_patterns=["config.json", "model.safetensors"]))
+    except (HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"there is no folder {source}, and the Hugging Face hub did not give a repository of that name: "
+            f"{reason} Check the name and the connection, or give the run folder of a training."
+        ) from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"cannot read {path}: {error}. Copy the pipeline's folder again, or save it anew."
+        ) from error
+    found = config.get("format") if isinstance(config, dict) else None
+    if found != FORMAT or not isinstance(config.get("network"), dict):
+        raise RunError(
+            f"{path} is of format {found!r}; this gangen ({__version__}) reads format {FORMAT}. Expected the "
+            "pipeline/ folder of a run; if a newer gangen wrote it, upgrade: pip install -U gangen."
+        )
+    return config
+
+
+def _build(described: dict[str, Any], folder: Path) -> nn.Module:
+    kind = described.get("kind")
+    if kind not in NETWORKS:
+        raise RunError(
+            f"{folder / 'config.json'} names a network of kind {kind!r}; this gangen ({__version__}) knows "
+            f"{', '.join(NETWORKS)}. If a newer gangen wrote it, upgrade: pip install -U gangen."
+        )
+    try:
+        return NETWORKS[kind]({key: value for key, value in described.items() if key != "kind"})
+    except (TypeError, KeyError, ValueError) as error:
+        raise RunError(
+            f"{folder / 'config.json'} does not describe a {kind}: {error}. Save the pipeline anew."
+        ) from error

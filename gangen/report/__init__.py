@@ -1,0 +1,6 @@
+"""The report of a run: one self-contained HTML file with its curves, turns, pictures, numbers and settings."""
+
+from gangen.report.page import write_report
+from gangen.report.table import phase_table
+
+__all__ = ["phase_table", "write_report"]

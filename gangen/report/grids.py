@@ -1,0 +1,78 @@
+"""The sample grids of a run, chosen, compressed and embedded, so that a report stays one file of sane size."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from PIL import Image
+
+from gangen.report.history import Sample
+
+T = TypeVar("T")
+
+GRIDS = 40
+"""At most this many grids are embedded, evenly thinned, the first and the last always among them."""
+
+BYTES = 12 * 2**20
+"""At most this many compressed bytes of grids, unless the first and the last alone need more."""
+
+WIDEST = 1600
+"""Wider grids are shrunk to this many pixels."""
+
+_PIXELS_AT_MOST = 64 * 10**6
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid as a `data:` address, with its place in the training and its size in pixels."""
+
+    sample: Sample
+    address: str
+    width: int
+    height: int
+
+
+def embed_grids(run: Path, samples: list[Sample]) -> tuple[list[Grid], int]:
+    """Embed at most `GRIDS` of the samples within `BYTES`; return them and how many could not be read."""
+    grids, unreadable = [], 0
+    for sample in evenly(samples, GRIDS):
+        grid = _embed(run, sample)
+        if grid is None:
+            unreadable += 1
+        else:
+            grids.append(grid)
+    size = sum(len(grid.address) for grid in grids) * 3 // 4  # base64 makes four letters of three bytes
+    if size > BYTES:
+        grids = evenly(grids, max(2, len(grids) * BYTES // size))
+    return grids, unreadable
+
+
+def evenly(items: list[T], count: int) -> list[T]:
+    """Return at most `count` (2 or more) of the items, evenly spread, the first and the last among them."""
+    if len(items) <= count:
+        return items
+    return [items[round(k * (len(items) - 1) / (count - 1))] for k in range(count)]
+
+
+def _embed(run: Path, sample: Sample) -> Grid | None:
+    path = (run / sample.file).resolve()
+    if not path.is_relative_to(run.resolve()):
+        return None  # a log from elsewhere shall not pull foreign pictures into a page that is passed on
+    try:
+        with Image.open(path) as opened:
+            if opened.width * opened.height > _PIXELS_AT_MOST:
+                return None
+            picture = opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    if picture.width > WIDEST:
+        height = max(1, round(picture.height * WIDEST / picture.width))
+        picture = picture.resize((WIDEST, height), Image.Resampling.LANCZOS)
+    written = io.BytesIO()
+    picture.save(written, "WEBP", quality=86, method=4)
+    address = "data:image/webp;base64," + base64.b64encode(written.getvalue()).decode("ascii")
+    return Grid(sample, address, picture.width, picture.height)

@@ -1,0 +1,53 @@
+"""The numbers of each phase: how long it was, and what the last validation in it measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gangen.report.history import History, read_history
+
+
+def phase_table(run: str | Path) -> str:
+    """Return the phases of a run as a table for a terminal: steps, time and each phase's last validation.
+
+    Raises:
+        RunError: the folder holds no log.
+    """
+    heads, rows = phase_rows(read_history(Path(run)))
+    lines = [heads, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
+    texts = []
+    for name, *numbers in lines:
+        aligned = [number.rjust(width) for number, width in zip(numbers, widths[1:], strict=True)]
+        texts.append("  ".join([name.ljust(widths[0]), *aligned]))
+    return "\n".join(texts)
+
+
+def phase_rows(history: History) -> tuple[list[str], list[list[str]]]:
+    """Return the heads of the columns, and for each phase its name and its numbers as texts."""
+    metrics = [name for name in history.metrics if any(name in phase.validation for phase in history.phases)]
+    rows = []
+    for phase in history.phases:
+        steps = f"{phase.steps:,}" + (f" of {phase.planned:,}" if phase.planned > phase.steps else "")
+        measured = [number(phase.validation.get(name)) for name in metrics]
+        rows.append([phase.name, steps, duration(phase.seconds), *measured])
+    return ["Phase", "Steps", "Time", *metrics], rows
+
+
+def number(value: float | None) -> str:
+    """Write a number with about four digits."""
+    if value is None:
+        return "–"
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return text.replace("-", "−")
+
+
+def duration(seconds: float) -> str:
+    """Write seconds in the units of a clock."""
+    if not seconds:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours} h {minute:02} min" if hours else f"{minute} min {second:02} s"

@@ -1,0 +1,94 @@
+"""Two processes on the CPU, connected by gloo, as a person launches them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+import torch
+from gangen.metrics import L1
+from gangen.train import Adaptive, Callback, Trainer, Validation, launch
+from tests.train.toys import Game, Toys
+
+class Replicas(Callback):
+    '''How far the networks of the processes are apart at the end of each phase.'''
+    def __init__(self):
+        self.spread = {}
+
+    def on_phase_end(self, trainer):
+        average = trainer.averages["generator"].network
+        for name, network in {**trainer.plan.networks, "average": average}.items():
+            flat = torch.cat([t.double().flatten() for t in network.state_dict().values()])
+            every = trainer.accelerator.gather(flat[None])
+            self.spread[f"{trainer.phase.name}: {name}"] = (every - every[:1]).abs().max().item()
+
+out = Path(sys.argv[1])
+accelerator = launch(threads=1)
+replicas, validation = Replicas(), Validation(Toys(7), [L1], batch_size=2)
+trainer = Trainer(
+    out, Toys(10), batch_size=2, callbacks=[replicas, validation], accelerator=accelerator, save_every=4
+)
+trainer.fit(Game(Adaptive(critic=1.9, max_turn=3), accumulate=2).phases, resume=True)
+if accelerator.is_main_process:
+    Path(out, "spread.json").write_text(json.dumps([accelerator.num_processes, replicas.spread]))
+"""
+
+
+def torchrun(processes: int, *command: str, cpu: bool = True) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment.pop("ACCELERATE_USE_CPU", None)
+    if cpu:
+        environment["ACCELERATE_USE_CPU"] = "true"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    return subprocess.run(
+        [*launcher, *command], capture_output=True, text=True, timeout=300, check=False, env=environment
+    )
+
+
+@pytest.mark.slow
+def test_replicas_are_equal_after_each_phase(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    done = torchrun(2, str(script), str(tmp_path / "run"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    processes, spread = json.loads((tmp_path / "run" / "spread.json").read_text())
+    assert processes == 2
+    assert len(spread) == 9
+    assert set(spread.values()) == {0.0}
+    events = [json.loads(line)["event"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert events.count("phase") == events.count("validation") == 3
+    assert events[-1] == "end"
+
+
+@pytest.mark.slow
+def test_processes_that_are_not_connected_are_refused(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    done = torchrun(2, str(script), str(tmp_path / "run"), cpu=False)
+    assert done.returncode != 0
+    assert "started as 2 processes, but accelerate connects 1" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_accelerate_launch_that_starts_one_process_for_two_is_refused(tmp_path: Path) -> None:
+    recipe = ROOT / "recipes" / "sketch_to_image.py"
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    done = subprocess.run(
+        [*launcher, str(recipe), "--out", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "asked for several processes but started only this one" in done.stderr
+    assert not (tmp_path / "run").exists()

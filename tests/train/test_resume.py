@@ -1,0 +1,193 @@
+"""A run that was cut anywhere goes on to the very same bits."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gangen.errors import RunError
+from gangen.train import Adaptive, Alternate, Callback, Interrupted, Phase, Player, Together
+from tests.train.toys import Game, differences, imitate, toy_trainer
+
+STEPS = (8, 6, 12)
+
+
+class Cut(Callback):
+    """Ends the training with an error in the middle of a step, before the optimizer moves."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def on_before_update(self, trainer: Any, player: Player) -> None:
+        if trainer.total == self.at:
+            raise ConnectionError("the plug was pulled")
+
+
+def final_state(run: Path) -> dict[str, Any]:
+    """The last checkpoint without its clock, with the log as text."""
+    newest = sorted((run / "checkpoints").glob("step-*.pt"))[-1]
+    state = torch.load(newest, weights_only=True)
+    del state["timing"], state["callbacks"]
+    return {**state, "lines": (run / "log.jsonl").read_text()}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    "switcher", [Adaptive(critic=1.9, max_turn=3), Alternate(critic=2, generator=1), Together()]
+)
+def test_resuming_after_a_cut_in_any_phase_changes_nothing(tmp_path: Path, switcher: Any, workers: int) -> None:
+    toy_trainer(tmp_path / "whole", Callback(), workers=workers).fit(Game(switcher, steps=STEPS).phases)
+    chance = random.Random(workers)
+    cuts = [chance.randrange(0, 8), chance.randrange(8, 14), chance.randrange(14, 26), 13]
+    for at in sorted(cuts):
+        with pytest.raises(ConnectionError):
+            toy_trainer(tmp_path / "cut", Cut(at), workers=workers).fit(
+                Game(switcher, steps=STEPS).phases, resume=True
+            )
+    trainer = toy_trainer(tmp_path / "cut", Callback(), workers=workers)
+    trainer.fit(Game(switcher, steps=STEPS).phases, resume=True)
+    assert differences(final_state(tmp_path / "whole"), final_state(tmp_path / "cut")) == []
+
+
+def test_resuming_with_accumulation_changes_nothing(tmp_path: Path) -> None:
+    def game() -> list[Phase]:
+        return Game(Alternate(critic=1, generator=2), steps=STEPS, accumulate=2).phases
+
+    toy_trainer(tmp_path / "whole", Callback()).fit(game())
+    with pytest.raises(ConnectionError):
+        toy_trainer(tmp_path / "cut", Cut(19)).fit(game())
+    toy_trainer(tmp_path / "cut", Callback()).fit(game(), resume=True)
+    assert differences(final_state(tmp_path / "whole"), final_state(tmp_path / "cut")) == []
+
+
+def test_the_number_of_workers_changes_nothing(tmp_path: Path) -> None:
+    for workers in (0, 2):
+        toy_trainer(tmp_path / str(workers), workers=workers).fit(Game(steps=STEPS).phases)
+    assert differences(final_state(tmp_path / "0"), final_state(tmp_path / "2")) == []
+
+
+def test_another_seed_changes_the_samples(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        toy_trainer(tmp_path / str(seed), seed=seed).fit(Game(steps=STEPS).phases)
+    assert "networks" in differences(final_state(tmp_path / "0"), final_state(tmp_path / "1"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_run_goes_on_unchanged(tmp_path: Path, number: signal.Signals) -> None:
+    class Ring(Callback):
+        def on_step_end(self, trainer: Any) -> None:
+            if trainer.total == 10:
+                signal.raise_signal(number)
+
+    toy_trainer(tmp_path / "whole", Callback()).fit(Game(steps=STEPS).phases)
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted) as stop:
+        toy_trainer(tmp_path / "cut", Ring(), save_every=0).fit(Game(steps=STEPS).phases)
+    assert stop.value.code == 128 + number
+    assert signal.getsignal(number) is before
+    assert (tmp_path / "cut" / "checkpoints" / "step-00000010.pt").exists()
+    toy_trainer(tmp_path / "cut", Callback()).fit(Game(steps=STEPS).phases, resume=True)
+    assert differences(final_state(tmp_path / "whole"), final_state(tmp_path / "cut")) == []
+
+
+def test_resuming_a_finished_run_trains_no_further(tmp_path: Path) -> None:
+    toy_trainer(tmp_path, Callback()).fit(Game(steps=STEPS).phases)
+    before = final_state(tmp_path)
+    game = Game(steps=STEPS)
+    toy_trainer(tmp_path, Callback()).fit(game.phases, resume=True)
+    assert differences(before, final_state(tmp_path)) == []
+    assert game.generator.calls == 0
+    assert differences(before["networks"]["generator"], game.generator.state_dict()) == []
+
+
+def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:
+    toy_trainer(tmp_path, keep=2, save_every=1).fit(Game(steps=STEPS).phases)
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["step-00000025.pt", "step-00000026.pt"]
+
+
+def test_other_phases_are_refused(tmp_path: Path) -> None:
+    toy_trainer(tmp_path).fit(Game(steps=STEPS).phases)
+    with pytest.raises(RunError, match="belongs to the phases"):
+        toy_trainer(tmp_path).fit(Game(steps=(8, 6, 13)).phases, resume=True)
+
+
+def test_a_damaged_checkpoint_is_named_with_the_one_before(tmp_path: Path) -> None:
+    toy_trainer(tmp_path, save_every=1).fit(Game(steps=STEPS).phases)
+    newest = tmp_path / "checkpoints" / "step-00000026.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    with pytest.raises(RunError, match=r"step-00000026\.pt cannot be read.*step-00000025\.pt"):
+        toy_trainer(tmp_path).fit(Game(steps=STEPS).phases, resume=True)
+
+
+def test_a_checkpoint_with_code_in_it_is_not_executed(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (tmp_path / "executed",))
+
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({"format": 1, "evil": Evil()}, tmp_path / "checkpoints" / "step-00000001.pt")
+    with pytest.raises(RunError, match="cannot be read"):
+        toy_trainer(tmp_path).fit(Game(steps=STEPS).phases, resume=True)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_the_log_tells_phases_terms_and_the_reason_of_every_turn(tmp_path: Path) -> None:
+    toy_trainer(tmp_path).fit(Game(Adaptive(critic=0.0, max_turn=2), steps=STEPS).phases)
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [r["phase"] for r in records if r["event"] == "phase"] == ["imitate", "judge", "play"]
+    turns = [r for r in records if r["event"] == "turn"]
+    assert [r["to"] for r in turns[:4]] == [["generator"], ["critic"], ["generator"], ["critic"]]
+    assert "critic had its 2" in turns[0]["reason"]
+    last = [r for r in records if r["event"] == "train"][-1]
+    assert last["step"] == 12
+    assert last["total"] == 26
+    assert {"generator/pixel", "generator/adversarial", "critic/adversarial", "critic/lr"} <= set(last)
+    assert last["generator/loss"] == pytest.approx(last["generator/pixel"] + last["generator/adversarial"])
+    assert records[-1] == {"event": "end", "total": 26}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from gangen.train import Adaptive, Callback
+from tests.train.toys import Game, toy_trainer
+
+class Kill(Callback):
+    def on_before_update(self, trainer, player):
+        if trainer.total == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+trainer = toy_trainer(Path(sys.argv[1]), Kill(), workers=int(sys.argv[3]))
+trainer.fit(Game(Adaptive(critic=1.9, max_turn=3), steps=(8, 6, 12)).phases, resume=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_kill_9_in_each_phase(tmp_path: Path, workers: int) -> None:
+    def train(run: Path, kill_at: int) -> int:
+        command = [sys.executable, "-c", KILLED, str(run), str(kill_at), str(workers)]
+        return subprocess.run(command, capture_output=True, timeout=120, check=False).returncode
+
+    chance = random.Random()
+    kills = [chance.randrange(0, 8), chance.randrange(8, 14), chance.randrange(14, 26)]
+    assert train(tmp_path / "whole", -1) == 0
+    for at in kills:
+        assert train(tmp_path / "cut", at) == -signal.SIGKILL
+    assert train(tmp_path / "cut", -1) == 0
+    found = differences(final_state(tmp_path / "whole"), final_state(tmp_path / "cut"))
+    assert found == [], f"killed at steps {kills}"
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_by_name(tmp_path: Path) -> None:
+    game = Game()
+    broken = Player("generator", game.generator, lambda n, b: {"pixel": imitate(n, b)["pixel"] * float("nan")})
+    with pytest.raises(RunError, match=r"generator/pixel is no longer finite at step 5 of 'imitate'"):
+        toy_trainer(tmp_path).fit([Phase("imitate", [broken], 9)])
