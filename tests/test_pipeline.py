@@ -29,6 +29,7 @@ class Local(nn.Module):
 
     def forward(self, x):
         self.seen.append(tuple(x.shape))
+        self.learnt = torch.is_grad_enabled()
         up = nn.functional.interpolate(self.down(self.norm(self.wide(x))), scale_factor=2)
         return torch.tanh(x + up[..., : x.shape[-2], : x.shape[-1]])
 
@@ -187,9 +188,10 @@ def test_painting_leaves_no_trace_on_the_network():
     assert network.wide.weight.grad is not None
 
 
-def test_painting_is_in_eval_mode():
+def test_painting_is_in_eval_mode_and_keeps_nothing_for_learning():
     network = Local().train()
     alone = Pipeline(network)(noise(16, 16, 1))
+    assert not network.learnt
     beside = Pipeline(network)([noise(16, 16, 1), noise(16, 16, 2)])[0]
     assert (pixels(alone) - pixels(beside)).abs().max() < 0.01  # in train mode BatchNorm would mix the two
 

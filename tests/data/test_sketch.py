@@ -19,11 +19,12 @@ def disc():
 def test_lines_follow_the_outline_and_the_rest_is_paper(disc):
     lines = ink(sketch(disc))
     down, across = np.mgrid[:128, :128]
-    distance = np.abs(np.hypot(down - 64, across - 64) - 32)
+    radius = np.hypot(down - 64, across - 64)
     for angle in np.linspace(0, 2 * np.pi, 36):
         x, y = round(64 + 32 * np.cos(angle)), round(64 + 32 * np.sin(angle))
         assert lines[y - 3 : y + 4, x - 3 : x + 4].max() > 0.6, angle
-    assert lines[distance > 8].max() == 0, "inside and outside of the disc are paper, also where it is dark"
+    assert lines[radius < 32].sum() > 5 * lines[radius > 33].sum(), "a line is on the dark side of its edge"
+    assert lines[np.abs(radius - 32) > 8].max() == 0, "dark and light areas alike are paper"
 
 
 def test_the_drawing_is_grey_and_of_the_same_size(disc):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gangen.errors import RunError, UserError
-from gangen.nets import Body, Classifier
+from gangen.nets import Body, Classifier, freeze
 
 
 @pytest.mark.parametrize("size", [(1, 1), (33, 20), (64, 64)])
@@ -36,9 +36,22 @@ def test_config_rebuilds_and_nonsense_is_refused():
         Classifier(net.body, 4, dropout=1)
 
 
-def test_a_frozen_body_stays_still():
-    net = Classifier(Body("resnet18"), 2)
-    net.body.freeze()
+class _Own(torch.nn.Sequential):
+    """A body of one's own, which knows nothing of freezing."""
+
+    in_channels, channels, strides = 3, (4,), (2,)
+
+    def __init__(self):
+        super().__init__(torch.nn.Conv2d(3, 4, 3, stride=2, padding=1), torch.nn.BatchNorm2d(4))
+
+    def forward(self, x):
+        return [super().forward(x)]
+
+
+@pytest.mark.parametrize("make", [lambda: Body("resnet18"), _Own])
+def test_a_frozen_body_stays_still(make):
+    net = Classifier(make(), 2)
+    freeze(net.body)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     net.train()
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.1, weight_decay=0.1)
