@@ -1,3 +1,17 @@
 """gangen: train networks that turn one picture into another."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gangen.pipeline import Pipeline as Pipeline
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # Torch is loaded when it is needed, so that `gangen --help` answers at once.
+    if name == "Pipeline":
+        from gangen.pipeline import Pipeline
+
+        return Pipeline
+    raise AttributeError(f"module 'gangen' has no attribute {name!r}")

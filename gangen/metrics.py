@@ -14,7 +14,6 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 from torchvision.models import alexnet, vgg16
 
 from gangen import images, weights
@@ -70,6 +69,9 @@ def psnr(output: Tensor, target: Tensor) -> Tensor:
 
     The limit stands for equal pictures, whose infinite value would spoil a mean.
     """
+    # torchmetrics brings scipy along, seconds that most programs would wait for nothing.
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
     output, target = _unit(output, target)
     values = peak_signal_noise_ratio(output, target, data_range=1.0, reduction="none", dim=(1, 2, 3))
     return values.clamp(max=100.0)
@@ -84,6 +86,8 @@ def ssim(output: Tensor, target: Tensor) -> Tensor:
     Raises:
         ValueError: a side is below 6 pixels, half the window.
     """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     output, target = _unit(output, target)
     if min(output.shape[2:]) < 6:
         raise ValueError(f"SSIM needs pictures of at least 6x6 pixels, these are {_size(output)}")

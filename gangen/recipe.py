@@ -15,11 +15,10 @@ from typing import Any, Literal, TypeVar
 
 import torch
 import tyro
-from accelerate.utils import broadcast_object_list
-from torch import nn
+from accelerate.utils import broadcast_object_list, gather_object
 
 from gangen.errors import RunError, UserError, WeightsError
-from gangen.files import write_json
+from gangen.files import write_json, write_text
 from gangen.nets import Body
 from gangen.pipeline import Pipeline
 from gangen.report import phase_table, write_report
@@ -112,8 +111,8 @@ class Run:
             if flags.weights != "imagenet":
                 raise
             self.warn(
-                f"{error}\nGOING ON FROM RANDOM WEIGHTS, which learn more slowly and paint worse. Name a file with "
-                "--weights FILE to do better. The run's config.json records this."
+                f"{error}\nGOING ON FROM RANDOM WEIGHTS, which learn more slowly and paint worse. Name a file "
+                "with --weights FILE to do better. The run's config.json records this."
             )
             return Body(flags.body, "none", in_channels)
 
@@ -163,6 +162,7 @@ class Run:
 
     def finish(self, trainer: Trainer, player: str = "generator", **about: Any) -> None:
         """Save the averaged generator as a pipeline, write the report, and print the table of phases."""
+        self._tell_skipped(trainer)
         if self.accelerator.is_main_process:
             Pipeline(shown(trainer, player), config=_plain(about)).save(self.folder / "pipeline")
             report = write_report(self.folder)
@@ -170,6 +170,15 @@ class Run:
             self.say(f"run       {self.folder}\nreport    {report}")
             self.say(f"paint     gangen predict {self.folder} PICTURE_OR_FOLDER --out painted")
         self.accelerator.wait_for_everyone()
+
+    def _tell_skipped(self, trainer: Trainer) -> None:
+        """Name the pictures that could not be read, here and in skipped.txt."""
+        mine = [name for data in trainer.plan.sources for name in getattr(data, "skipped", list)()]
+        names = sorted(set(gather_object(mine)))
+        if names and self.accelerator.is_main_process:
+            write_text(self.folder / "skipped.txt", "\n".join(names) + "\n")
+            first = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            self.say(f"{len(names)} picture(s) could not be read and were left out: {first} (all: skipped.txt)")
 
 
 def main(recipe: Callable[[F], None], flags: type[F], description: str | None) -> None:
@@ -236,8 +245,8 @@ def _check_flags(folder: Path, flags: Flags) -> None:
     different = _differences(folder, flags)
     if different:
         raise RunError(
-            f"--resume: the run in {folder} has other flags: {'; '.join(different)}. Repeat its own flags, or start "
-            "a new run in another --out."
+            f"--resume: the run in {folder} has other flags: {'; '.join(different)}. Repeat its own flags, or "
+            "start a new run in another --out."
         )
 
 
@@ -266,8 +275,3 @@ def _machine(processes: int) -> dict[str, Any]:
         torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     )
     return {"device": name, "processes": processes, "threads": torch.get_num_threads()}
-
-
-def parameters(network: nn.Module) -> str:
-    """How many weights a network has, to be said to a person."""
-    return f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f} M weights"

@@ -20,7 +20,7 @@ from torch import Tensor
 from gangen import recipe
 from gangen.data import Augment, Batch, open_pairs
 from gangen.losses import critic_terms, hinge, l1
-from gangen.metrics import STANDARD
+from gangen.metrics import LPIPS, STANDARD
 from gangen.nets import ImageHead, PatchCritic, UNet
 from gangen.train import Adaptive, Nets, Phase, Player, Samples, Validation
 from gangen.train.optim import adam
@@ -57,6 +57,12 @@ class SketchToImage(recipe.Flags):
     """The critic hands over when its hinge loss (2 when undecided, 0 when certain) is below this."""
     r1: float = 0.0
     """Weight of the critic's gradient penalty on real pictures (R1), every 16th of its steps."""
+    critic_width: int = 32
+    """Channels of the critic's first layer; doubled twice on the way."""
+    validate_every: int = 0
+    """Steps between validations; 0 for the end of each phase only."""
+    lpips_weights: Path | None = None
+    """AlexNet's convolutions (torchvision's names, .safetensors or .pth), to add LPIPS to the validation."""
 
 
 def main(flags: SketchToImage) -> None:
@@ -71,8 +77,10 @@ def main(flags: SketchToImage) -> None:
     )
     body = run.body()
     generator = UNet(body, ImageHead(3))
-    critic = PatchCritic(3, condition_channels=3)
+    critic = PatchCritic(3, condition_channels=3, width=flags.critic_width)
     run.record(data=train.fingerprint(), body=body.initial)
+
+    metrics = [*STANDARD, *([LPIPS(weights=flags.lpips_weights)] if flags.lpips_weights else [])]
 
     def imitate(nets: Nets, batch: Batch) -> dict[str, Tensor]:
         return {"pixel": l1(nets.generator(batch.input), batch.target)}
@@ -105,7 +113,10 @@ def main(flags: SketchToImage) -> None:
     pretrained = body.initial["kind"] != "none"
     trainer = run.trainer(
         train,
-        callbacks=[Validation(held_out, STANDARD, best="l1"), Samples(held_out, every=200)],
+        callbacks=[
+            Validation(held_out, metrics, every=flags.validate_every, best="l1"),
+            Samples(held_out, every=200),
+        ],
     )
     trainer.fit(
         [

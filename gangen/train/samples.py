@@ -21,7 +21,7 @@ class Samples(Callback):
     Args:
         data: where the pictures come from, usually the validation set; `count` of them, evenly spread.
         count: rows.
-        every: steps between grids; 0 for one before the training and one at the end of each phase.
+        every: steps between grids, besides the one before the training and those at the phases' ends; 0 for none.
         player: whose pictures are shown, from the moving average of its weights.
     """
 
@@ -35,12 +35,14 @@ class Samples(Callback):
 
     def on_step_end(self, trainer: Trainer) -> None:
         """Draw when it is due."""
-        if self.every and trainer.step % self.every == 0 and trainer.step < trainer.phase.steps:
+        between = self.every and trainer.step % self.every == 0 and trainer.step < trainer.phase.steps
+        if between and trainer.has_learned(self.player):
             self._draw(trainer)
 
     def on_phase_end(self, trainer: Trainer) -> None:
-        """The pictures at the end of each phase."""
-        self._draw(trainer)
+        """The pictures at the end of each phase in which the player has learned."""
+        if trainer.has_learned(self.player):
+            self._draw(trainer)
 
     def _draw(self, trainer: Trainer) -> None:
         if trainer.run is None:

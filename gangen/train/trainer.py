@@ -259,6 +259,10 @@ class Trainer:
         """Whether something that happens every so many steps, and at the phase's end, happens now."""
         return self.step == self.phase.steps or (every > 0 and self.step % every == 0)
 
+    def has_learned(self, name: str) -> bool:
+        """Whether the player has completed a step in this phase."""
+        return name in self.seats and self.seats[name].steps > 0
+
     def save(self) -> None:
         """Save a checkpoint."""
         if self.checkpoints:

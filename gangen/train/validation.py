@@ -12,12 +12,12 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from gangen.errors import UserError
 from gangen.files import replacing
+from gangen.metrics import Measure, Metrics
 from gangen.train.callback import Callback
 from gangen.train.feed import Seeded, collate, to_device
 from gangen.train.showing import showing, shown
 
 if TYPE_CHECKING:
-    from gangen.metrics import Measure
     from gangen.train.trainer import Trainer
 
 
@@ -58,12 +58,14 @@ class Validation(Callback):
 
     def on_step_end(self, trainer: Trainer) -> None:
         """Validate when it is due."""
-        if self.every and trainer.step % self.every == 0 and trainer.step < trainer.phase.steps:
+        between = self.every and trainer.step % self.every == 0 and trainer.step < trainer.phase.steps
+        if between and trainer.has_learned(self.player):
             self.validate(trainer)
 
     def on_phase_end(self, trainer: Trainer) -> None:
-        """Validate at the end of each phase."""
-        self.validate(trainer)
+        """Validate at the end of each phase in which the player has learned."""
+        if trainer.has_learned(self.player):
+            self.validate(trainer)
 
     def validate(self, trainer: Trainer) -> dict[str, float]:
         """Measure now; log, and keep the weights if they are the best so far."""
@@ -87,17 +89,14 @@ class Validation(Callback):
             num_workers=trainer.workers,
             generator=torch.Generator(),
         )
-        sums = torch.zeros(len(self.metrics) + 1, dtype=torch.float64)
+        metrics = Metrics(self.metrics)
         with showing(trainer, self.player) as network:
             for batch in loader:
                 if isinstance(batch, UserError):
                     raise batch
                 batch = to_device(batch, accelerator.device)
-                output = network(batch.input).float()
-                values = [metric(output, batch.target).double().sum().cpu() for metric in self.metrics]
-                sums += torch.stack([*values, torch.tensor(float(len(output)), dtype=torch.float64)])
-        *totals, count = accelerator.reduce(sums.to(accelerator.device), "sum").tolist()
-        return {metric.name: total / count for metric, total in zip(self.metrics, totals, strict=True)}
+                metrics.update(network(batch.input).float(), batch.target)
+        return metrics.compute(accelerator.reduce(metrics.totals.to(accelerator.device), "sum"))
 
     def _is_record(self, value: float) -> bool:
         if self._record is None:

@@ -1,0 +1,163 @@
+"""The trainer's own time: the same steps by gangen's trainer and by a hand-written loop, alternating, in one run.
+
+    python benchmarks/overhead.py            # about 4 minutes on two CPU cores
+    python benchmarks/overhead.py --help
+
+Both train the same generator and critic on the same batches with the same losses, optimizers, clipping and moving
+average, alternating generator and critic. What the trainer adds is its own: turns, meters, callbacks, log records.
+Data are made beforehand, since reading them costs both the same.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from gangen.data import Batch
+from gangen.losses import critic_terms, hinge, l1
+from gangen.nets import Body, ImageHead, PatchCritic, UNet
+from gangen.train import Alternate, Phase, Player, Trainer, launch
+from gangen.train.ema import Average
+from gangen.train.feed import Feed
+from gangen.train.optim import adam, parameter_groups
+
+
+@dataclass
+class Settings:
+    """What is measured."""
+
+    body: str = "resnet18"
+    """The generator's body."""
+    size: int = 64
+    """Side of the pictures, in pixels."""
+    batch_size: int = 8
+    """Pictures a batch."""
+    steps: int = 20
+    """Steps a measurement: half of the generator, half of the critic."""
+    rounds: int = 9
+    """Measurements of each; the median of the rounds' ratios counts."""
+    out: Path | None = None
+    """JSON file for the result."""
+
+
+class Ready(Dataset[Batch]):
+    """Random pictures that are there already."""
+
+    def __init__(self, count: int, size: int) -> None:
+        self.pictures = torch.rand(count, 3, size, size) * 2 - 1
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> Batch:
+        return Batch(self.pictures[index], self.pictures[-1 - index], str(index))
+
+
+def persuasion(generator: Any, critic: Any, batch: Batch) -> dict[str, Tensor]:
+    fake = generator(batch.input)
+    return {"pixel": l1(fake, batch.target), "adversarial": 0.03 * hinge.generator(critic(fake, batch.input))}
+
+
+def judgement(generator: Any, critic: Any, batch: Batch) -> dict[str, Tensor]:
+    return critic_terms(critic, batch.target, generator(batch.input), hinge, condition=batch.input)
+
+
+def networks(settings: Settings) -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    return UNet(Body(settings.body), ImageHead(3)), PatchCritic(3, condition_channels=3, width=32)
+
+
+def by_hand(settings: Settings, data: Ready) -> Callable[[], Any]:
+    """The loop as one would write it for this job alone."""
+    generator, critic = networks(settings)
+    average = Average(generator)
+    optimizers = {net: adam()(parameter_groups(net), 2e-4) for net in (generator, critic)}
+    feed = Feed(data, settings.batch_size, seed=0)
+
+    def train() -> None:
+        for step in range(settings.steps):
+            batch = next(feed)
+            learner, other = (critic, generator) if step % 2 == 0 else (generator, critic)
+            learner.train().requires_grad_(True)
+            other.eval().requires_grad_(False)
+            terms = (judgement if learner is critic else persuasion)(generator, critic, batch)
+            torch.stack(list(terms.values())).sum().backward()
+            if learner is generator:
+                nn.utils.clip_grad_norm_(generator.parameters(), 1.0)
+            optimizers[learner].step()
+            optimizers[learner].zero_grad(set_to_none=True)
+            if learner is generator:
+                average.update(generator, 0.99)
+
+    return train
+
+
+def by_trainer(settings: Settings, data: Ready, folder: Path) -> Callable[[], Any]:
+    """The same by gangen, with its log, its progress bar and its checks."""
+    generator, critic = networks(settings)
+    players = [
+        Player("critic", critic, lambda nets, batch: judgement(nets.generator, nets.critic, batch)),
+        Player(
+            "generator",
+            generator,
+            lambda nets, batch: persuasion(nets.generator, nets.critic, batch),
+            clip=1.0,
+            ema=0.99,
+        ),
+    ]
+    trainer = Trainer(
+        folder, data, batch_size=settings.batch_size, log_every=10, save_every=0, accelerator=launch()
+    )
+    trainer.checkpoints = None  # a checkpoint's cost depends on how often one wants it, not on the loop
+    game = Alternate(critic=1, generator=1)
+    return lambda: trainer.fit([Phase("play", players, settings.steps, switcher=game)])
+
+
+def timed(train: Callable[[], Any]) -> float:
+    begun = time.perf_counter()
+    train()
+    return time.perf_counter() - begun
+
+
+def main(settings: Settings) -> None:
+    data = Ready(64, settings.size)
+    with tempfile.TemporaryDirectory() as folder:
+        hand, trainer = by_hand(settings, data), by_trainer(settings, data, Path(folder) / "run")
+        hand()
+        trainer()
+        pairs = []
+        for number in range(settings.rounds):
+            # Who goes first alternates, so that a machine that slows down slows both.
+            order = [("hand", hand), ("trainer", trainer)]
+            took = {name: timed(train) for name, train in (order if number % 2 else reversed(order))}
+            pairs.append((took["hand"], took["trainer"]))
+    ratios = [trainer / hand for hand, trainer in pairs]
+    quartiles = statistics.quantiles(ratios, n=4)
+    result = {
+        "hand, seconds a step": round(statistics.median(hand for hand, _ in pairs) / settings.steps, 4),
+        "trainer, seconds a step": round(statistics.median(took for _, took in pairs) / settings.steps, 4),
+        "ratio, median": round(statistics.median(ratios), 4),
+        "ratio, quartiles": [round(quartiles[0], 4), round(quartiles[2], 4)],
+        "rounds": settings.rounds,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "settings": {name: str(value) for name, value in vars(settings).items()},
+    }
+    print(json.dumps(result, indent=2))
+    if settings.out:
+        settings.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))

@@ -1,0 +1,164 @@
+"""The commands and programs in README and docs/ are run as they are written."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from gangen.data import embedded_photographs, sketch
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+# Appended to the README's recipe commands, so that a test trains for seconds instead of minutes.
+SHORT = "--generator-steps 2 --critic-steps 1 --adversarial-steps 2 --batch-size 2 --weights none"
+
+SETUP = """
+from gangen.data import open_pairs
+from gangen.losses import critic_terms, hinge, l1
+from gangen.nets import Body, ImageHead, PatchCritic, UNet
+from gangen.train import Adaptive, Phase, Player, Trainer
+train, held_out = open_pairs(None, size=32)
+generator, critic = UNet(Body("resnet18"), ImageHead(3)), PatchCritic(3, layers=2)
+trainer = Trainer("runs/readme", train, batch_size=4)
+"""
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def commands(text: str) -> list[str]:
+    lines = [line for block in blocks(text, "bash") for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def run(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        command,
+        shell=True,
+        cwd=folder,
+        env={**os.environ, "PATH": path, "PYTHONWARNINGS": "ignore", **environment},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Path:
+    """A folder with the recipes, and with the pictures that the README speaks of."""
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    for name, picture in embedded_photographs():
+        small = picture.resize((96, 96))
+        drawing = sketch(small)
+        halves = Image.new("RGB", (192, 96))
+        halves.paste(drawing, (0, 0))
+        halves.paste(small, (96, 0))
+        pictures = {
+            "my_sketches": drawing,
+            "my_photographs": small,
+            "my_pairs/sketch": drawing,
+            "my_pairs/color": small,
+            "my_halves": halves,
+        }
+        for folder, made in pictures.items():
+            # Several of each, so that both training and validation get some.
+            for copy in range(3):
+                path = tmp_path / folder / f"{name}-{copy}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                made.save(path)
+    return tmp_path
+
+
+def test_ci_runs_the_commands_that_install_and_test() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert 'pip install -e ".[dev]" && pytest' in commands(README)
+    assert any(line.startswith("pip install ") and line.endswith('-e ".[dev]"') for line in script)
+    assert "pytest" in script
+
+
+@pytest.mark.slow
+def test_the_first_command_ends_with_pictures(tmp_path: Path) -> None:
+    """The command that a newcomer types, with no flags, as long as it takes."""
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    first = next(command for command in commands(README) if "sketch_to_image" in command)
+    install, train = first.split(" && ")
+    assert install == 'pip install -e ".[samples]"'
+    done = run(train, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    folder = tmp_path / "runs" / "sketch_to_image"
+    for name in ("config.json", "log.jsonl", "report.html", "pipeline/config.json", "pipeline/model.safetensors"):
+        assert (folder / name).stat().st_size > 0
+    assert list((folder / "checkpoints").glob("step-*.pt"))
+    table = [
+        line.split() for line in done.stderr.splitlines() if line.startswith(("phase ", "generator ", "advers"))
+    ]
+    assert [row[0] for row in table[-3:]] == ["phase", "generator", "adversarial"]
+    grids = sorted((folder / "samples").glob("*.png"))
+    assert len(grids) >= 3
+    with Image.open(grids[-1]) as grid:
+        assert min(grid.size) > 400
+    photograph = embedded_photographs()[0][1].resize((101, 67))
+    photograph.save(tmp_path / "new.png")
+    done = run(f"gangen predict {folder} new.png --out painted --draw", tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    with Image.open(tmp_path / "painted" / "new.png") as painted:
+        assert painted.size == (101, 67)
+        assert len(painted.getcolors(101 * 67) or []) > 100
+
+
+@pytest.mark.slow
+def test_every_other_command_of_the_readme_runs(workplace: Path) -> None:
+    first, *others = [command for command in commands(README) if "pytest" not in command]
+    assert run(f"{first.split(' && ')[1]} {SHORT}", workplace).returncode == 0
+    seen = 0
+    for command in others:
+        seen += 1
+        if "--multi_gpu" in command:
+            done = run(f"{command} {SHORT} --out multi", workplace)
+            refused = "accelerate connects 1" in done.stderr
+            assert done.returncode == 0 or refused, f"{command}\n{done.stderr[-3000:]}"
+        else:
+            done = run(f"{command} {SHORT}" if "recipes/" in command else command, workplace)
+            assert done.returncode == 0, f"{command}\n{done.stderr[-3000:]}"
+    assert seen >= 7
+    assert len(list((workplace / "painted").glob("*.png"))) >= 3
+    for inline in re.findall(r"`(gangen [^`]*)`", README):
+        seen += 1
+        assert run(inline.replace("\n", " "), workplace).returncode == 0, inline
+    assert seen >= 9
+    shutil.copy(next((workplace / "my_sketches").iterdir()), workplace / "my_sketches" / "cat.png")
+    program = next(block for block in blocks(README, "python") if "Pipeline" in block)
+    done = run(f"{sys.executable} -c '{program}'", workplace)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (workplace / "cat.png").exists()
+
+
+def test_the_gan_of_the_readme_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    program = next(block for block in blocks(README, "python") if "Phase(" in block)
+    exec(compile(SETUP + program, "README.md", "exec"), {})
+    assert '"event": "end"' in (tmp_path / "runs" / "readme" / "log.jsonl").read_text()
+
+
+def test_the_documented_gan_has_its_own_term_switcher_and_callback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (program,) = blocks((ROOT / "docs" / "your_own_gan.md").read_text(encoding="utf-8"), "python")
+    own = program.split("def judge")[1]
+    assert len([line for line in own.splitlines() if line.strip()]) < 40
+    exec(compile(program, "your_own_gan.md", "exec"), {})
+    assert float(capsys.readouterr().out.split()[-1]) > 0
+    log = (tmp_path / "runs" / "own" / "log.jsonl").read_text()
+    assert "generator/tint" in log
+    assert log.count("the generator had two") == 4
+    assert list((tmp_path / "runs" / "own" / "samples").glob("*.png"))

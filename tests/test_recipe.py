@@ -1,0 +1,208 @@
+"""What a person meets who gives a recipe bad input, a taken folder, or a full disk."""
+
+import json
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gangen.data import embedded_photographs
+from gangen.errors import DataError, RunError, UserError, WeightsError
+from tests.conftest import ROOT
+
+RECIPE = ROOT / "recipes" / "sketch_to_image.py"
+SHORT: dict[str, Any] = {
+    "size": 32,
+    "batch_size": 2,
+    "weights": "none",
+    "generator_steps": 2,
+    "critic_steps": 1,
+    "adversarial_steps": 2,
+    "threads": 1,
+}
+
+
+def train(**flags: Any) -> Path:
+    """Run the recipe in this process; gives its run folder."""
+    script = runpy.run_path(str(RECIPE))
+    parsed = script["SketchToImage"](**{**SHORT, **flags})
+    script["main"](parsed)
+    return Path(parsed.out)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """Ten pairs in two folders."""
+    photograph = embedded_photographs()[0][1]
+    for number in range(10):
+        for folder in ("sketch", "color"):
+            path = tmp_path / "pairs" / folder / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            left = 20 * number
+            photograph.crop((left, left, left + 48, left + 48)).save(path)
+    return tmp_path / "pairs"
+
+
+def two_folders(root: Path) -> dict[str, Any]:
+    return {"data": root, "input_folder": Path("sketch"), "target_folder": Path("color")}
+
+
+def test_a_run_leaves_its_folder(pairs: Path, tmp_path: Path) -> None:
+    run = train(out=tmp_path / "run", **two_folders(pairs))
+    config = json.loads((run / "config.json").read_text())
+    assert config["flags"]["generator_steps"] == 2
+    assert config["body"]["kind"] == "none"
+    assert len(config["data"]) >= 16
+    assert config["versions"]["torch"] in torch.__version__
+    for name in ("log.jsonl", "timing.jsonl", "report.html", "checkpoints/best.safetensors"):
+        assert (run / name).stat().st_size > 0
+    assert {path.name for path in (run / "pipeline").iterdir()} == {"config.json", "model.safetensors"}
+
+
+def test_an_empty_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty"):
+        train(out=tmp_path / "run", data=tmp_path / "empty")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_missing_partner_is_named_and_the_rest_trains(pairs: Path, tmp_path: Path) -> None:
+    (pairs / "color" / "3.png").unlink()
+    with pytest.warns(UserWarning, match=r"\b3\b"):
+        run = train(out=tmp_path / "run", **two_folders(pairs))
+    assert (run / "pipeline" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_damaged_pictures_are_named_counted_and_left_out(pairs: Path, tmp_path: Path, workers: int) -> None:
+    whole = (pairs / "color" / "5.png").read_bytes()
+    (pairs / "color" / "5.png").write_bytes(whole[: len(whole) // 2])
+    (pairs / "color" / "7.png").write_text("no picture at all")
+    steps = {"generator_steps": 10, "critic_steps": 1, "adversarial_steps": 1, "workers": workers}
+    run = train(out=tmp_path / "run", **two_folders(pairs), **steps)
+    named = (run / "skipped.txt").read_text().split()
+    assert set(named) <= {"5", "7", "5.png", "7.png"}
+    assert len(named) == 2
+    assert (run / "pipeline" / "model.safetensors").exists()
+
+
+def test_no_readable_picture_ends_the_run_at_once(pairs: Path, tmp_path: Path) -> None:
+    for path in (pairs / "color").iterdir():
+        path.write_text("no picture at all")
+    with pytest.raises(DataError, match="none of the"):
+        train(out=tmp_path / "run", **two_folders(pairs))
+
+
+def test_pictures_smaller_than_the_crop_are_named_and_enlarged(pairs: Path, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=r"48x48, smaller than the crop of 64"):
+        run = train(out=tmp_path / "run", size=64, **two_folders(pairs))
+    assert (run / "pipeline" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("size", [0, -3, 4])
+def test_a_size_that_does_not_fit_is_refused(pairs: Path, tmp_path: Path, size: int) -> None:
+    with pytest.raises(UserError, match=r"(?i)size|pixels"):
+        train(out=tmp_path / "run", size=size, **two_folders(pairs))
+
+
+def test_a_wrong_weights_file_is_refused(pairs: Path, tmp_path: Path) -> None:
+    torch.save({"fc.weight": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match=r"other\.pth"):
+        train(out=tmp_path / "run", weights=str(tmp_path / "other.pth"), **two_folders(pairs))
+
+
+def test_a_taken_folder_is_refused_with_what_differs(pairs: Path, tmp_path: Path) -> None:
+    run = train(out=tmp_path / "run", **two_folders(pairs))
+    before = (run / "log.jsonl").read_bytes()
+    with pytest.raises(RunError, match=r"another configuration \(--lr was 0\.001 and is 0\.5"):
+        train(out=run, lr=0.5, **two_folders(pairs))
+    with pytest.raises(RunError, match=r"with these flags.*--resume"):
+        train(out=run, **two_folders(pairs))
+    with pytest.raises(RunError, match=r"other flags: --lr was 0\.001 and is 0\.5"):
+        train(out=run, lr=0.5, resume=True, **two_folders(pairs))
+    assert (run / "log.jsonl").read_bytes() == before
+
+
+def test_resume_needs_a_run_and_its_own_data(pairs: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="holds no run"):
+        train(out=tmp_path / "nothing", resume=True, **two_folders(pairs))
+    run = train(out=tmp_path / "run", **two_folders(pairs))
+    shutil.copy(pairs / "color" / "1.png", pairs / "color" / "new.png")
+    shutil.copy(pairs / "sketch" / "1.png", pairs / "sketch" / "new.png")
+    with pytest.raises(RunError, match="data is no longer what"):
+        train(out=run, resume=True, **two_folders(pairs))
+
+
+def test_without_out_each_run_gets_a_folder_of_its_own(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gangen.recipe import Flags, _folder
+
+    monkeypatch.chdir(tmp_path)
+    assert _folder("paint", Flags()) == Path("runs/paint")
+    Path("runs/paint").mkdir(parents=True)
+    Path("runs/paint/config.json").write_text("{}")
+    assert _folder("paint", Flags()) == Path("runs/paint-2")
+    assert str(_folder("paint", Flags(out=Path("mine")))) == "mine"
+
+
+def test_errors_reach_the_console_without_a_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, str(RECIPE), "--data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "run")]
+    done = subprocess.run(
+        [*command, "--weights", "none"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 2
+    assert "error: " in done.stderr
+    assert "nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_tensorboard_gets_numbers_and_pictures(pairs: Path, tmp_path: Path) -> None:
+    run = train(out=tmp_path / "run", track=("tensorboard",), **two_folders(pairs))
+    events = list(run.rglob("events.out.tfevents.*"))
+    content = b"".join(path.read_bytes() for path in events)
+    assert b"generator/pixel" in content
+    assert b"validation/l1" in content
+    assert b"\x89PNG" in content or b"samples" in content
+
+
+def test_an_unknown_tracker_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--track abacus: no such tracker.*tensorboard.*wandb"):
+        train(out=tmp_path / "run", track=("abacus",))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 150 MiB; needs the right to mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=150m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
+        pytest.skip("needs the right to mount a tmpfs (root)")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_named_and_the_last_checkpoint_stays(pairs: Path, tmp_path: Path, small_disk: Path) -> None:
+    """150 MiB hold one checkpoint of this generator and critic (about 130 MB), but not two."""
+    steps = {"generator_steps": 3, "critic_steps": 1, "adversarial_steps": 2, "save_every": 1}
+    with pytest.raises(RunError, match=r"cannot write .*step-0.*MiB free.*make room.*--resume"):
+        train(out=small_disk / "run", **two_folders(pairs), **steps)
+    kept = list((small_disk / "run" / "checkpoints").iterdir())
+    assert [path.suffix for path in kept if path.name.startswith("step-")] == [".pt"]
+    assert not [path for path in kept if path.name.endswith(".tmp")]
+    # Room is made by taking the run elsewhere; there it goes on, to the end that it would have had.
+    shutil.copytree(small_disk / "run", tmp_path / "moved")
+    resumed = train(out=tmp_path / "moved", resume=True, **two_folders(pairs), **steps)
+    whole = train(out=tmp_path / "whole", **two_folders(pairs), **steps)
+    assert (resumed / "log.jsonl").read_bytes() == (whole / "log.jsonl").read_bytes()
+    one, other = ((run / "pipeline" / "model.safetensors").read_bytes() for run in (resumed, whole))
+    assert one == other
