@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 import tyro
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -75,7 +76,9 @@ def judgement(generator: Any, critic: Any, batch: Batch) -> dict[str, Tensor]:
 
 def networks(settings: Settings) -> tuple[nn.Module, nn.Module]:
     torch.manual_seed(0)
-    return UNet(Body(settings.body), ImageHead(3)), PatchCritic(3, condition_channels=3, width=32)
+    device = Accelerator().device
+    generator, critic = UNet(Body(settings.body), ImageHead(3)), PatchCritic(3, condition_channels=3, width=32)
+    return generator.to(device), critic.to(device)
 
 
 def by_hand(settings: Settings, data: Ready) -> Callable[[], Any]:
@@ -83,7 +86,7 @@ def by_hand(settings: Settings, data: Ready) -> Callable[[], Any]:
     generator, critic = networks(settings)
     average = Average(generator)
     optimizers = {net: adam()(parameter_groups(net), 2e-4) for net in (generator, critic)}
-    feed = Feed(data, settings.batch_size, seed=0)
+    feed = Feed(data, settings.batch_size, seed=0, device=Accelerator().device)
 
     def train() -> None:
         for step in range(settings.steps):
@@ -116,17 +119,22 @@ def by_trainer(settings: Settings, data: Ready, folder: Path) -> Callable[[], An
             ema=0.99,
         ),
     ]
-    trainer = Trainer(
-        folder, data, batch_size=settings.batch_size, log_every=10, save_every=0, accelerator=launch()
-    )
-    trainer.checkpoints = None  # a checkpoint's cost depends on how often one wants it, not on the loop
     game = Alternate(critic=1, generator=1)
-    return lambda: trainer.fit([Phase("play", players, settings.steps, switcher=game)])
+
+    def train() -> None:
+        trainer = Trainer(folder, data, batch_size=settings.batch_size, log_every=10, accelerator=launch())
+        # A checkpoint's cost depends on how often one wants it, not on the loop, so there is none.
+        trainer.checkpoints = None
+        trainer.fit([Phase("play", players, settings.steps, switcher=game)])
+
+    return train
 
 
 def timed(train: Callable[[], Any]) -> float:
     begun = time.perf_counter()
     train()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - begun
 
 

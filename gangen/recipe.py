@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +29,7 @@ from gangen.train.tracking import check_tracker
 
 F = TypeVar("F", bound="Flags")
 
-_MAY_CHANGE = {"out", "resume", "track", "workers", "threads"}
+_MAY_CHANGE = {"out", "resume", "track", "workers"}
 """Flags that change nothing of what is computed, so that a run may be resumed with others."""
 
 
@@ -42,7 +43,7 @@ class Flags:
     """Run folder. By default runs/RECIPE, or runs/RECIPE-2 and so on if that is taken."""
     size: int = 64
     """Side of the training pictures, in pixels. The trained generator paints pictures of any size."""
-    batch_size: int = 16
+    batch_size: int = 8
     """Pictures a batch, on each process."""
     body: str = "resnet18"
     """torchvision ResNet that the UNet stands on: resnet18 to resnet152, resnext50_32x4d, wide_resnet50_2, ..."""
@@ -77,6 +78,7 @@ class Run:
 
     def __init__(self, recipe: str, flags: Flags) -> None:
         self.recipe, self.flags = recipe, flags
+        _check_ranges(flags)
         tracks = [check_tracker(name) for name in flags.track]
         # The folder is chosen before the accelerator exists, as trackers must know it; by the main process only,
         # as a folder that one process has made is taken for the next.
@@ -90,7 +92,7 @@ class Run:
             self.accelerator = launch(
                 precision=flags.precision, threads=flags.threads, track=tracks, folder=str(self.folder)
             )
-        set_seed(flags.seed, self.accelerator.process_index)
+        set_seed(flags.seed)
 
     def say(self, text: str) -> None:
         """Tell the person, once."""
@@ -127,6 +129,7 @@ class Run:
             "recipe": self.recipe,
             "flags": _plain(dataclasses.asdict(self.flags)),
             **_plain(facts),
+            "precision": self.accelerator.mixed_precision,
             "versions": {name: version(name) for name in ("torch", "torchvision", "accelerate")}
             | {"gangen": version("gangen"), "python": platform.python_version()},
             "machine": _machine(self.accelerator.num_processes),
@@ -134,8 +137,8 @@ class Run:
         }
         if self.flags.resume and path.exists():
             before = json.loads(path.read_text(encoding="utf-8"))
-            for name in facts:
-                if before.get(name) != config[name]:
+            for name in (*facts, "precision"):
+                if _essence(before.get(name)) != _essence(config[name]):
                     raise RunError(
                         f"--resume: {name} is no longer what {path} says ({config[name]} instead of "
                         f"{before.get(name)}). Put the old one back, or start a new run in another --out."
@@ -147,14 +150,14 @@ class Run:
     def trainer(self, data: Any, callbacks: Sequence[Callback]) -> Trainer:
         """A trainer with this run's settings; its trackers come after `callbacks`."""
         flags = self.flags
-        tracking = [Tracking("gangen", _plain(dataclasses.asdict(flags)))] if flags.track else []
+        tracking = Tracking("gangen", _plain(dataclasses.asdict(flags)))
         return Trainer(
             self.folder,
             data,
             batch_size=flags.batch_size,
             seed=flags.seed,
             workers=flags.workers,
-            callbacks=[*callbacks, *tracking],
+            callbacks=[*callbacks, tracking],
             accelerator=self.accelerator,
             log_every=flags.log_every,
             save_every=flags.save_every,
@@ -173,7 +176,8 @@ class Run:
 
     def _tell_skipped(self, trainer: Trainer) -> None:
         """Name the pictures that could not be read, here and in skipped.txt."""
-        mine = [name for data in trainer.plan.sources for name in getattr(data, "skipped", list)()]
+        watched = [callback.data for callback in trainer.callbacks if hasattr(callback, "data")]
+        mine = [name for data in (*trainer.plan.sources, *watched) for name in getattr(data, "skipped", list)()]
         names = sorted(set(gather_object(mine)))
         if names and self.accelerator.is_main_process:
             write_text(self.folder / "skipped.txt", "\n".join(names) + "\n")
@@ -233,7 +237,8 @@ def _folder(recipe: str, flags: Flags) -> Path:
 
 
 def _newest(default: Path) -> Path:
-    runs = [path for path in default.parent.glob(f"{default.name}*") if (path / "config.json").exists()]
+    named = re.compile(rf"{re.escape(default.name)}(-\d+)?")
+    runs = [p for p in default.parent.glob("*") if named.fullmatch(p.name) and (p / "config.json").exists()]
     return max(runs, key=lambda path: (path / "config.json").stat().st_mtime, default=default)
 
 
@@ -259,6 +264,24 @@ def _differences(folder: Path, flags: Flags) -> list[str]:
     now = _plain(dataclasses.asdict(flags))
     names = [name for name in now if name not in _MAY_CHANGE and before.get(name) != now[name]]
     return [f"--{name.replace('_', '-')} was {before.get(name)} and is {now[name]}" for name in names]
+
+
+def _check_ranges(flags: Flags) -> None:
+    """Refuse numbers that mean nothing, before anything is written."""
+    least = {"size": 1, "batch_size": 1, "workers": 0, "threads": 0, "log_every": 0, "save_every": 0, "seed": 0}
+    for field in dataclasses.fields(flags):
+        value = getattr(flags, field.name)
+        flag = f"--{field.name.replace('_', '-')} {value}"
+        lowest = least.get(field.name, 0 if field.name.endswith("_steps") else None)
+        if lowest is not None and value is not None and value < lowest:
+            raise UserError(f"{flag}: expected {lowest} or more.")
+        if field.name.split("_")[-1] == "lr" and value <= 0:
+            raise UserError(f"{flag}: a learning rate is above 0; 0.0001 to 0.001 are usual.")
+
+
+def _essence(fact: Any) -> Any:
+    """A fact without where its file lies: equal weights may be found elsewhere after a move."""
+    return {k: v for k, v in fact.items() if k != "path"} if isinstance(fact, dict) else fact
 
 
 def _plain(value: Any) -> Any:

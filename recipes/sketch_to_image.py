@@ -19,12 +19,12 @@ from torch import Tensor
 
 from gangen import recipe
 from gangen.data import Augment, Batch, open_pairs
-from gangen.losses import critic_terms, hinge, l1
+from gangen.losses import Perceptual, critic_terms, hinge, l1
 from gangen.metrics import LPIPS, STANDARD
 from gangen.nets import ImageHead, PatchCritic, UNet
 from gangen.train import Adaptive, Nets, Phase, Player, Samples, Validation
 from gangen.train.optim import adam
-from gangen.train.schedule import flat_cosine, one_cycle
+from gangen.train.schedule import one_cycle
 
 
 @dataclass(kw_only=True)
@@ -37,32 +37,41 @@ class SketchToImage(recipe.Flags):
     """Folder of the pictures that belong to the sketches."""
     side_by_side: Literal["input-left", "input-right"] | None = None
     """Each picture in --data holds sketch and picture, the sketch on this side."""
-    frozen_steps: int = 0
+    frozen_steps: int = 100
     """Steps of the generator alone with its pretrained body frozen; skipped when the body's weights are random."""
-    generator_steps: int = 500
-    """Steps of the generator alone."""
-    critic_steps: int = 100
+    generator_steps: int | None = None
+    """Steps of the generator alone; by default 700, and 300 on the embedded photographs."""
+    critic_steps: int = 60
     """Steps of the critic alone."""
-    adversarial_steps: int = 600
-    """Steps of both, whoever has the turn."""
+    adversarial_steps: int | None = None
+    """Steps of both, whoever has the turn; by default 900, and 400 on the embedded photographs."""
     lr: float = 1e-3
     """Peak learning rate of the generator while it is alone."""
     adversarial_lr: float = 2e-4
     """Learning rate of the generator while it plays against the critic."""
     critic_lr: float = 4e-4
     """Learning rate of the critic."""
-    fool: float = 0.05
+    fool: float = 0.02
     """Weight of the critic's opinion in the generator's loss, against 1 for the pixels."""
-    critic_threshold: float = 1.2
+    critic_threshold: float = 1.8
     """The critic hands over when its hinge loss (2 when undecided, 0 when certain) is below this."""
-    r1: float = 0.0
-    """Weight of the critic's gradient penalty on real pictures (R1), every 16th of its steps."""
+    perceptual: Path | None = None
+    """VGG-16's convolutions (torchvision's names, .safetensors or .pth), to compare features besides pixels."""
     critic_width: int = 32
-    """Channels of the critic's first layer; doubled twice on the way."""
+    """Channels of the critic's first layer; doubled with each further one."""
+    critic_layers: int = 2
+    """Halvings in the critic: it judges patches of 16, 34 or 70 pixels with 1, 2 or 3 of them."""
     validate_every: int = 0
     """Steps between validations; 0 for the end of each phase only."""
     lpips_weights: Path | None = None
     """AlexNet's convolutions (torchvision's names, .safetensors or .pth), to add LPIPS to the validation."""
+
+    def __post_init__(self) -> None:
+        embedded = self.data is None
+        if self.generator_steps is None:
+            self.generator_steps = 300 if embedded else 700
+        if self.adversarial_steps is None:
+            self.adversarial_steps = 400 if embedded else 900
 
 
 def main(flags: SketchToImage) -> None:
@@ -77,24 +86,28 @@ def main(flags: SketchToImage) -> None:
     )
     body = run.body()
     generator = UNet(body, ImageHead(3))
-    critic = PatchCritic(3, condition_channels=3, width=flags.critic_width)
+    critic = PatchCritic(3, condition_channels=3, width=flags.critic_width, layers=flags.critic_layers)
     run.record(data=train.fingerprint(), body=body.initial)
 
     metrics = [*STANDARD, *([LPIPS(weights=flags.lpips_weights)] if flags.lpips_weights else [])]
 
+    features = Perceptual(flags.perceptual, pixel=0.0) if flags.perceptual else None
+
+    def likeness(fake: Tensor, batch: Batch) -> dict[str, Tensor]:
+        terms = {"pixel": l1(fake, batch.target)}
+        return terms if features is None else {**terms, "features": features(fake, batch.target)}
+
     def imitate(nets: Nets, batch: Batch) -> dict[str, Tensor]:
-        return {"pixel": l1(nets.generator(batch.input), batch.target)}
+        return likeness(nets.generator(batch.input), batch)
 
     def judge(nets: Nets, batch: Batch) -> dict[str, Tensor]:
         fake = nets.generator(batch.input)
-        return critic_terms(
-            nets.critic, batch.target, fake, hinge, condition=batch.input, r1_weight=flags.r1, step=nets.step
-        )
+        return critic_terms(nets.critic, batch.target, fake, hinge, condition=batch.input)
 
     def persuade(nets: Nets, batch: Batch) -> dict[str, Tensor]:
         fake = nets.generator(batch.input)
         opinion = hinge.generator(nets.critic(fake, batch.input))
-        return {"pixel": l1(fake, batch.target), "adversarial": flags.fool * opinion}
+        return {**likeness(fake, batch), "adversarial": flags.fool * opinion}
 
     alone = Player("generator", generator, imitate, lr=flags.lr, schedule=one_cycle(), clip=1.0, ema=0.99)
     beginner = Player("generator", generator, imitate, lr=flags.lr, clip=1.0, ema=0.99, frozen=[body])
@@ -104,9 +117,8 @@ def main(flags: SketchToImage) -> None:
         persuade,
         lr=flags.adversarial_lr,
         optimizer=adam(betas=(0.5, 0.99)),
-        schedule=flat_cosine(0.5),
         clip=1.0,
-        ema=0.99,
+        ema=0.998,
         hold_statistics=True,
     )
     expert = Player("critic", critic, judge, lr=flags.critic_lr, optimizer=adam(betas=(0.5, 0.99)))
@@ -121,13 +133,13 @@ def main(flags: SketchToImage) -> None:
     trainer.fit(
         [
             Phase("generator, body frozen", [beginner], flags.frozen_steps if pretrained else 0),
-            Phase("generator", [alone], flags.generator_steps),
+            Phase("generator", [alone], flags.generator_steps or 0),
             Phase("critic", [expert, artist], flags.critic_steps),
             Phase(
                 "adversarial",
                 [expert, artist],
-                flags.adversarial_steps,
-                switcher=Adaptive(critic=flags.critic_threshold, max_turn=4),
+                flags.adversarial_steps or 0,
+                switcher=Adaptive(critic=flags.critic_threshold, max_turn=2),
             ),
         ],
         resume=flags.resume,

@@ -4,8 +4,10 @@ import json
 import os
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -206,3 +208,58 @@ def test_a_full_disk_is_named_and_the_last_checkpoint_stays(pairs: Path, tmp_pat
     assert (resumed / "log.jsonl").read_bytes() == (whole / "log.jsonl").read_bytes()
     one, other = ((run / "pipeline" / "model.safetensors").read_bytes() for run in (resumed, whole))
     assert one == other
+
+
+def command(out: Path, pairs: Path, **flags: Any) -> list[str]:
+    """The recipe's command line, with short phases."""
+    words = [sys.executable, str(RECIPE), "--out", str(out)]
+    for name, value in {**SHORT, **two_folders(pairs), **flags}.items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    return words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 1), (signal.SIGINT, 0)])
+def test_a_signal_saves_exits_and_the_same_command_goes_on(
+    pairs: Path, tmp_path: Path, number: signal.Signals, workers: int
+) -> None:
+    run = tmp_path / "run"
+    flags = {"generator_steps": 120, "log_every": 5, "save_every": 0, "workers": workers}
+    training = subprocess.Popen(
+        command(run, pairs, **flags), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    for _ in range(600):
+        if (run / "log.jsonl").exists() and '"train"' in (run / "log.jsonl").read_text():
+            break
+        time.sleep(0.1)
+    # To the whole group, as a terminal's Ctrl-C and a batch system's end come.
+    os.killpg(training.pid, number)
+    told = training.communicate(timeout=60)[1]
+    assert training.returncode == 128 + number, told[-2000:]
+    assert "Saved. The same command with --resume" in told
+    assert len(list((run / "checkpoints").glob("step-*.pt"))) == 1
+    assert not (run / "pipeline").exists()
+    done = subprocess.run([*command(run, pairs, **flags), "--resume"], timeout=300, check=False)
+    assert done.returncode == 0
+    whole = subprocess.run(command(tmp_path / "whole", pairs, **flags), timeout=300, check=False)
+    assert whole.returncode == 0
+    assert (run / "log.jsonl").read_bytes() == (tmp_path / "whole" / "log.jsonl").read_bytes()
+
+
+@pytest.mark.slow
+def test_wandb_without_a_login_records_offline_and_says_so(pairs: Path, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    done = subprocess.run(
+        [*command(tmp_path / "run", pairs), "--track", "wandb"],
+        env={**environment, "HOME": str(tmp_path), "NETRC": str(tmp_path / "netrc")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "wandb: no login found, so it records offline" in done.stderr
+    (recorded,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
+    content = recorded.read_bytes()
+    assert b"generator/pixel" in content
+    assert b"validation/l1" in content

@@ -59,12 +59,9 @@ class Checkpoints:
         try:
             state = torch.load(files[-1], map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-            raise RunError(
-                f"{files[-1]} cannot be read ({type(error).__name__}). Remove it to go on from the one before "
-                f"({files[-2].name})."
-                if len(files) > 1
-                else f"{files[-1]} cannot be read ({type(error).__name__}), and it is the only checkpoint."
-            ) from error
+            cause = f"{files[-1]} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]})"
+            rest = f" Move it away to go on from {files[-2].name}." if len(files) > 1 else " There is no other."
+            raise RunError(f"{cause}.{rest}") from error
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             raise RunError(f"{files[-1]} was not written by this version of gangen (format {FORMAT})")
         return state

@@ -63,7 +63,7 @@ class Feed:
             num_workers=workers,
             collate_fn=collate,
             pin_memory=self._device.type == "cuda",
-            worker_init_fn=_leave_signals_to_the_main_process,
+            worker_init_fn=leave_signals,
             # The loader would draw from the global generator, which must not depend on when it was made.
             generator=torch.Generator(),
         )
@@ -111,7 +111,8 @@ def seeded(*key: int) -> Iterator[None]:
     value = int.from_bytes(digest, "little") >> 1
     saved = random.getstate(), np.random.get_state()  # noqa: NPY002 (the generator that others use)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(value)
+        # Not torch.manual_seed, which would reseed the accelerators as well, and they are not put back.
+        torch.default_generator.manual_seed(value)
         random.seed(value)
         np.random.seed(value % 2**32)  # noqa: NPY002
         try:
@@ -160,7 +161,10 @@ class _Row:
             return torch.randperm(self.length).tolist()
 
 
-def _leave_signals_to_the_main_process(_: int) -> None:
-    """Ctrl-C reaches every process of a terminal; a worker that died of it would spoil the orderly end."""
+def leave_signals(_: int) -> None:
+    """Leave signals to the main process: the first act of each worker.
+
+    Ctrl-C reaches every process of a terminal; a worker that died of it would spoil the orderly end.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -15,7 +15,7 @@ class Plan:
     """The phases that are to be played, checked.
 
     Attributes:
-        phases: in their order.
+        phases: in their order, without those of no steps.
         networks: by player's name; players of one name share one network.
         sources: the data sets in the order of their first use.
 
@@ -24,9 +24,9 @@ class Plan:
     """
 
     def __init__(self, phases: Sequence[Phase], data: Dataset[Any] | None) -> None:
-        self.phases, self._data = list(phases), data
+        self.phases, self._data = [phase for phase in phases if phase.steps], data
         if not self.phases:
-            raise ValueError("there is nothing to fit: the list of phases is empty")
+            raise ValueError("there is nothing to fit: no phase has a step")
         self.networks: dict[str, nn.Module] = {}
         for player in self.players():
             if self.networks.setdefault(player.name, player.network) is not player.network:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from gangen.nets.freezing import freeze, set_training, unfreeze
+from gangen.nets.freezing import freeze, is_frozen, set_training
 from gangen.train.optim import parameter_groups
 from gangen.train.phase import Player
 
@@ -34,13 +35,18 @@ class Seat:
         self.player = player
         self.network = player.network
         self.steps = 0
-        self._thawed = [part for part in player.frozen if not getattr(part, "frozen", False)]
-        for part in self._thawed:
+        self._called = False
+        within = [module for part in player.frozen for module in part.modules()]
+        self._marks = [(module, is_frozen(module)) for module in within]
+        self._flags = [(p, p.requires_grad) for module in within for p in module.parameters(recurse=False)]
+        for part in player.frozen:
             freeze(part)
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
         if not self.parameters:
             raise ValueError(f"{player.name}: every weight is frozen, so there is nothing to learn")
         self.optimizer = optimizer or player.optimizer(parameter_groups(self.network), player.lr)
+        for group in self.optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
         self._wrapped = _wrap(self.network, accelerator)
         self._learning = True
         self.rest()
@@ -66,12 +72,17 @@ class Seat:
         self.rest()
         for parameter in self.parameters:
             parameter.requires_grad_(True)
-        for part in self._thawed:
-            unfreeze(part)
+        for module, mark in self._marks:
+            module.frozen = mark  # type: ignore[assignment]  # see gangen.nets.freezing
+        for parameter, flag in self._flags:
+            parameter.requires_grad_(flag)
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Run the network: through its data-parallel wrapper while it learns, bare while it rests."""
-        return (self._wrapped if self._learning else self.network)(*inputs, **named)
+        if not self._learning:
+            return self.network(*inputs, **named)
+        self._called = True
+        return self._wrapped(*inputs, **named)
 
     def without_reduction(self) -> Any:
         """Within this block gradients stay on their process, to be averaged with a later batch's."""
@@ -79,10 +90,21 @@ class Seat:
         return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else ExitStack()
 
     def update(self, progress: float) -> None:
-        """Let the optimizer step at the rate that the schedule gives, and drop the gradients."""
-        rate = self.player.lr * self.player.schedule(progress)
+        """Let the optimizer step at the rate that the schedule gives, and drop the gradients.
+
+        Raises:
+            RuntimeError: among several processes, the loss did not call its own network through `nets`, so its
+                gradients were not averaged.
+        """
+        if self._wrapped is not self.network and not self._called:
+            raise RuntimeError(
+                f"the loss of {self.player.name!r} never called nets.{self.player.name}(...), so its gradients "
+                "were not averaged over the processes; call the network through `nets`, not one of its methods"
+            )
+        self._called = False
+        factor = self.player.schedule(progress)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = group["initial_lr"] * factor
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.steps += 1
@@ -92,7 +114,8 @@ class Seat:
         """Give every process the mean of all processes' running statistics, so that replicas stay equal."""
         if accelerator.num_processes == 1 or self.player.hold_statistics:
             return
-        buffers = [buffer for buffer in self.network.buffers() if buffer.is_floating_point()]
+        moving = [module for module in self.network.modules() if not is_frozen(module)]
+        buffers = [b for module in moving for b in module.buffers(recurse=False) if b.is_floating_point()]
         if buffers:
             flat = accelerator.reduce(torch.cat([buffer.flatten() for buffer in buffers]), "mean")
             for buffer, mean in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
@@ -177,7 +200,10 @@ def _wrap(network: nn.Module, accelerator: Accelerator) -> nn.Module:
         return network
     device = accelerator.device
     ids = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False)
+    with warnings.catch_warnings():
+        # Newer releases call the argument by another name, which older ones do not know.
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False)
 
 
 def _has_graph(value: Any) -> bool:
@@ -190,3 +216,11 @@ def _detach(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_detach(item) for item in value)
     return value
+
+
+@torch.no_grad()
+def share(network: nn.Module, accelerator: Accelerator) -> None:
+    """Give every process the main process's weights and buffers."""
+    if accelerator.num_processes > 1:
+        for tensor in (*network.parameters(), *network.buffers()):
+            torch.distributed.broadcast(tensor, src=0)

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from gangen.train.trainer import Trainer
 
 
+# Trackers that take a stack of pictures (N, H, W, 3), and how accelerate is told so.
+_TAKE_PICTURES: dict[str, dict[str, Any]] = {"tensorboard": {"dataformats": "NHWC"}, "wandb": {}}
+
+
 def check_tracker(name: str) -> str:
     """`name`, if it is a tracker that accelerate knows and that is installed.
 
@@ -50,7 +54,9 @@ def prepare_wandb() -> None:
 
 
 class Tracking(Callback):
-    """Sends every number to the accelerator's trackers, and the sample grids to those that take pictures.
+    """Sends every number to the accelerator's trackers, and the sample grids to wandb and TensorBoard.
+
+    Without trackers it does nothing.
 
     Args:
         project: name of the project on the dashboard.
@@ -62,11 +68,12 @@ class Tracking(Callback):
 
     def on_fit_start(self, trainer: Trainer) -> None:
         """Open the trackers; a resumed run goes on in the one it had."""
+        if not trainer.accelerator.log_with:
+            return
         names = [_name(tracker) for tracker in trainer.accelerator.log_with]
         options: dict[str, Any] = {}
-        if "wandb" in names and trainer.run:
-            if trainer.accelerator.is_main_process:
-                prepare_wandb()
+        if "wandb" in names and trainer.run and trainer.accelerator.is_main_process:
+            prepare_wandb()
             identity = {"id": _identity(trainer.run), "resume": "allow"}
             options["wandb"] = {"name": trainer.run.name, "dir": str(trainer.run), **identity}
         # Trackers take plain values only; anything else is shown as text.
@@ -79,8 +86,9 @@ class Tracking(Callback):
             with Image.open(trainer.run / record["file"]) as grid:
                 picture = np.asarray(grid.convert("RGB"))
             for tracker in trainer.accelerator.trackers:
-                if hasattr(tracker, "log_images"):
-                    tracker.log_images({"samples": picture[None]}, step=trainer.total)
+                if tracker.name in _TAKE_PICTURES:
+                    options = _TAKE_PICTURES[tracker.name]
+                    tracker.log_images({"samples": np.stack([picture])}, step=trainer.total, **options)
         prefix = "validation/" if record["event"] == "validation" else ""
         numbers = {f"{prefix}{k}": v for k, v in record.items() if isinstance(v, float)}
         if numbers:
@@ -88,7 +96,9 @@ class Tracking(Callback):
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Close the trackers."""
-        trainer.accelerator.end_training()
+        # Not accelerator.end_training(), which would also disconnect the processes.
+        for tracker in trainer.accelerator.trackers:
+            tracker.finish()
 
 
 def _name(tracker: Any) -> str:

@@ -34,8 +34,11 @@ from gangen.train.launch import set_seed
 from gangen.train.phase import Phase, Player
 from gangen.train.plan import Plan
 from gangen.train.progress import Progress, Timing
-from gangen.train.seats import Nets, Seat, Shared
+from gangen.train.seats import Nets, Seat, Shared, share
 from gangen.train.switcher import Switcher
+
+_AGREE_EVERY = 5
+"""Steps between two looks of several processes at whether one was asked to stop."""
 
 
 class Trainer:
@@ -49,7 +52,8 @@ class Trainer:
         workers: processes that read data; 0 reads in the main process. The samples do not depend on it.
         callbacks: called in this order, after the phase's switcher and before the progress bar.
         accelerator: devices, processes and precision; None for accelerate's defaults.
-        log_every, save_every: steps between log records and between checkpoints (0: only at the phases' ends).
+        log_every: steps between log records; there is one at each phase's end besides.
+        save_every: steps between checkpoints; 0 saves at the phases' ends only.
         keep: checkpoints that stay.
 
     Attributes:
@@ -116,29 +120,40 @@ class Trainer:
         self.plan = Plan(phases, self.data)
         self.phase_index = self.step = self.total = self.held = 0
         self.positions = [0] * len(self.plan.sources)
+        self.optimizers, self.saved_optimizers, self.averages = {}, {}, {}
         for network in self.plan.networks.values():
-            network.to(self.accelerator.device)
+            share(network.to(self.accelerator.device), self.accelerator)
         for player in self.plan.players():
             if player.ema and player.name not in self.averages:
                 self.averages[player.name] = Average(player.network)
         set_seed(self.seed, self.accelerator.process_index)
         call(self.callbacks, "on_fit_start", self)
-        state = self.checkpoints.load() if resume and self.checkpoints else None
-        if state:
-            checkpoint.restore(self, state)
-        else:
-            self.journal.rewind(0)
-            self.timing.rewind(0)
+        state = self._open(resume)
         with Interruption() as self._interruption:
-            while self.phase_index < len(phases):
-                if self.phase.steps:
-                    self._play(state)
+            while self.phase_index < len(self.plan.phases):
+                self._play(state)
                 self.phase_index, self.step, state = self.phase_index + 1, 0, None
                 self.turn, self.held = (), 0
-                if self.phase_index == len(phases):
+                if self.phase_index == len(self.plan.phases):
                     self.journal.write({"event": "end", "total": self.total})
                 self.save()
         call(self.callbacks, "on_fit_end", self)
+
+    def _open(self, resume: bool) -> dict[str, Any] | None:
+        """The state to go on from, put back where it does not depend on a phase; or a clean start."""
+        if self.checkpoints is None:
+            return None
+        state = self.checkpoints.load() if resume else None
+        if state:
+            checkpoint.restore(self, state)
+        elif self.checkpoints.files():
+            raise RunError(
+                f"{self.run} already holds a training. Go on by fit(..., resume=True), or name another folder."
+            )
+        else:
+            self.journal.rewind(0)
+            self.timing.rewind(0)
+        return state
 
     def _play(self, state: dict[str, Any] | None) -> None:
         """Play the phase at hand, from where `state` left it."""
@@ -205,9 +220,9 @@ class Trainer:
                 for seat in turn:
                     seat.learn()
                     with self.accelerator.autocast():
-                        terms = seat.player.loss(Nets(self.seats, seat, turn, shared), batch)
-                        loss = torch.stack([_scalar(seat.player, *term) for term in terms.items()]).sum()
-                    (loss / batches).backward()
+                        given = seat.player.loss(Nets(self.seats, seat, turn, shared), batch)
+                        terms = {name: _scalar(seat.player, name, value) for name, value in given.items()}
+                    (torch.stack(list(terms.values())).sum() / batches).backward()
                     self._terms[seat.player.name].append({k: v.detach() for k, v in terms.items()})
                     if len(turn) > 1:
                         seat.rest()
@@ -226,7 +241,8 @@ class Trainer:
         call(self._watchers(), "on_before_update", self, player)
         seat.update(self.step / self.phase.steps)
         seat.average_buffers(self.accelerator)
-        if player.ema:
+        if player.name in self.averages:
+            # A player without a moving average of its own leaves its latest weights there (a decay of 0).
             self.averages[player.name].update(seat.network, player.ema)
 
     def pass_turn(self, to: tuple[str, ...], reason: str) -> None:
@@ -283,12 +299,12 @@ class Trainer:
         if broken:
             raise RunError(
                 f"{', '.join(broken)} is no longer finite at step {self.step} of {self.phase.name!r}. Lower the "
-                "learning rate or clip the gradient; the last checkpoint is from before."
+                "learning rate or clip the gradient; a checkpoint saved since the last record may be broken too."
             )
 
     def _stop_if_asked(self) -> None:
-        # Several processes agree when they exchange numbers anyway, rather than at every step.
-        if self.accelerator.num_processes > 1 and not self.is_due(self.log_every):
+        # Agreeing costs several processes a synchronisation, so they do it now and then.
+        if self.accelerator.num_processes > 1 and not self.is_due(_AGREE_EVERY):
             return
         number = self._interruption.agreed(self.accelerator)
         if number:

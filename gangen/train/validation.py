@@ -14,7 +14,7 @@ from gangen.errors import UserError
 from gangen.files import replacing
 from gangen.metrics import Measure, Metrics
 from gangen.train.callback import Callback
-from gangen.train.feed import Seeded, collate, to_device
+from gangen.train.feed import Seeded, collate, leave_signals, to_device
 from gangen.train.showing import showing, shown
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ class Validation(Callback):
             batch_size=self.batch_size,
             collate_fn=collate,
             num_workers=trainer.workers,
+            worker_init_fn=leave_signals,
             generator=torch.Generator(),
         )
         metrics = Metrics(self.metrics)

@@ -92,7 +92,7 @@ def test_plain_mistakes_are_named() -> None:
         Player("my generator", game.generator, imitate)
     with pytest.raises(ValueError, match="different networks"):
         toy_trainer().fit([Phase("a", [game.artist], 1), Phase("b", [Game().artist], 1)])
-    with pytest.raises(ValueError, match="list of phases is empty"):
+    with pytest.raises(ValueError, match="no phase has a step"):
         toy_trainer().fit([])
     with pytest.raises(ValueError, match=r"passes the turn to 'critik'.*critic, generator"):
         toy_trainer().fit([Phase("a", [game.expert, game.artist], 1, switcher=Alternate(critik=1, generator=1))])

@@ -36,7 +36,11 @@ replicas, validation = Replicas(), Validation(Toys(7), [L1], batch_size=2)
 trainer = Trainer(
     out, Toys(10), batch_size=2, callbacks=[replicas, validation], accelerator=accelerator, save_every=4
 )
-trainer.fit(Game(Adaptive(critic=1.9, max_turn=3), accumulate=2).phases, resume=True)
+game = Game(Adaptive(critic=1.9, max_turn=3), accumulate=2)
+for network in (game.generator, game.critic):  # as if each process had drawn its own weights
+    for tensor in (*network.parameters(), *network.buffers()):
+        tensor.data += accelerator.process_index
+trainer.fit(game.phases, resume=True)
 if accelerator.is_main_process:
     Path(out, "spread.json").write_text(json.dumps([accelerator.num_processes, replicas.spread]))
 """
