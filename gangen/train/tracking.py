@@ -44,7 +44,7 @@ def prepare_wandb() -> None:
     """Without a login, let wandb write to the run folder only, and say so."""
     import wandb
 
-    if os.environ.get("WANDB_MODE") or wandb.api.api_key:
+    if os.environ.get("WANDB_MODE") or wandb.login(prompt=False, verify=False):
         return
     os.environ["WANDB_MODE"] = "offline"
     sys.stderr.write(
