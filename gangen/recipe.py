@@ -80,8 +80,7 @@ class Run:
         self.recipe, self.flags = recipe, flags
         _check_ranges(flags)
         tracks = [check_tracker(name) for name in flags.track]
-        # The folder is chosen before the accelerator exists, as trackers must know it; by the main process only,
-        # as a folder that one process has made is taken for the next.
+        # Chosen by the main process alone: a folder that one process has made is taken for the next.
         self.accelerator = launch(precision=flags.precision, threads=flags.threads)
         chosen = [_choose_folder(recipe, flags) if self.accelerator.is_main_process else None]
         folder = broadcast_object_list(chosen)[0]
@@ -89,6 +88,7 @@ class Run:
             raise folder
         self.folder = Path(str(folder))
         if tracks:
+            # Trackers are told their folder when the accelerator is made.
             self.accelerator = launch(
                 precision=flags.precision, threads=flags.threads, track=tracks, folder=str(self.folder)
             )

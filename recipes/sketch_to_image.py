@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gangen import recipe
 from gangen.data import Augment, Batch, open_pairs
-from gangen.losses import Perceptual, critic_terms, hinge, l1
+from gangen.losses import Perceptual, bce, critic_terms, l1
 from gangen.metrics import LPIPS, STANDARD
 from gangen.nets import ImageHead, PatchCritic, UNet
 from gangen.train import Adaptive, Nets, Phase, Player, Samples, Validation
@@ -49,17 +49,17 @@ class SketchToImage(recipe.Flags):
     """Peak learning rate of the generator while it is alone."""
     adversarial_lr: float = 2e-4
     """Learning rate of the generator while it plays against the critic."""
-    critic_lr: float = 4e-4
+    critic_lr: float = 2e-4
     """Learning rate of the critic."""
-    fool: float = 0.02
+    fool: float = 0.01
     """Weight of the critic's opinion in the generator's loss, against 1 for the pixels."""
-    critic_threshold: float = 1.8
-    """The critic hands over when its hinge loss (2 when undecided, 0 when certain) is below this."""
+    critic_threshold: float = 1.2
+    """The critic hands over when its loss (1.39 when undecided, 0 when certain) is below this."""
     perceptual: Path | None = None
     """VGG-16's convolutions (torchvision's names, .safetensors or .pth), to compare features besides pixels."""
     critic_width: int = 32
     """Channels of the critic's first layer; doubled with each further one."""
-    critic_layers: int = 2
+    critic_layers: int = 3
     """Halvings in the critic: it judges patches of 16, 34 or 70 pixels with 1, 2 or 3 of them."""
     validate_every: int = 0
     """Steps between validations; 0 for the end of each phase only."""
@@ -86,7 +86,15 @@ def main(flags: SketchToImage) -> None:
     )
     body = run.body()
     generator = UNet(body, ImageHead(3))
-    critic = PatchCritic(3, condition_channels=3, width=flags.critic_width, layers=flags.critic_layers)
+    critic = PatchCritic(
+        3,
+        condition_channels=3,
+        width=flags.critic_width,
+        layers=flags.critic_layers,
+        norm="instance",
+        spectral=False,
+    )
+    game = bce()
     run.record(data=train.fingerprint(), body=body.initial)
 
     metrics = [*STANDARD, *([LPIPS(weights=flags.lpips_weights)] if flags.lpips_weights else [])]
@@ -102,11 +110,11 @@ def main(flags: SketchToImage) -> None:
 
     def judge(nets: Nets, batch: Batch) -> dict[str, Tensor]:
         fake = nets.generator(batch.input)
-        return critic_terms(nets.critic, batch.target, fake, hinge, condition=batch.input)
+        return critic_terms(nets.critic, batch.target, fake, game, condition=batch.input)
 
     def persuade(nets: Nets, batch: Batch) -> dict[str, Tensor]:
         fake = nets.generator(batch.input)
-        opinion = hinge.generator(nets.critic(fake, batch.input))
+        opinion = game.generator(nets.critic(fake, batch.input))
         return {**likeness(fake, batch), "adversarial": flags.fool * opinion}
 
     alone = Player("generator", generator, imitate, lr=flags.lr, schedule=one_cycle(), clip=1.0, ema=0.99)
@@ -118,7 +126,7 @@ def main(flags: SketchToImage) -> None:
         lr=flags.adversarial_lr,
         optimizer=adam(betas=(0.5, 0.99)),
         clip=1.0,
-        ema=0.998,
+        ema=0.995,
         hold_statistics=True,
     )
     expert = Player("critic", critic, judge, lr=flags.critic_lr, optimizer=adam(betas=(0.5, 0.99)))

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from gangen.data import embedded_photographs
 from gangen.errors import DataError, RunError, UserError, WeightsError
@@ -263,3 +264,23 @@ def test_wandb_without_a_login_records_offline_and_says_so(pairs: Path, tmp_path
     content = recorded.read_bytes()
     assert b"generator/pixel" in content
     assert b"validation/l1" in content
+
+
+@pytest.mark.slow
+def test_bfloat16_trains_and_is_recorded(pairs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = subprocess.run(
+        [*command(run, pairs, precision="bf16", generator_steps=12), "--log-every", "4"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((run / "config.json").read_text())["precision"] == "bf16"
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    pixel = [record["generator/pixel"] for record in records if "generator/pixel" in record]
+    assert all(0 < value < 2 for value in pixel)
+    # Weights stay in float32; only the arithmetic is in bfloat16.
+    weights = load_file(run / "pipeline" / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} <= {torch.float32, torch.int64}
