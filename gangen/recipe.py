@@ -268,7 +268,7 @@ def _differences(folder: Path, flags: Flags) -> list[str]:
 
 def _check_ranges(flags: Flags) -> None:
     """Refuse numbers that mean nothing, before anything is written."""
-    least = {"size": 1, "batch_size": 1, "workers": 0, "threads": 0, "log_every": 0, "save_every": 0, "seed": 0}
+    least = {"size": 8, "batch_size": 1, "workers": 0, "threads": 0, "log_every": 0, "save_every": 0, "seed": 0}
     for field in dataclasses.fields(flags):
         value = getattr(flags, field.name)
         flag = f"--{field.name.replace('_', '-')} {value}"
@@ -277,6 +277,11 @@ def _check_ranges(flags: Flags) -> None:
             raise UserError(f"{flag}: expected {lowest} or more.")
         if field.name.split("_")[-1] == "lr" and value <= 0:
             raise UserError(f"{flag}: a learning rate is above 0; 0.0001 to 0.001 are usual.")
+    if flags.batch_size == 1 and flags.size <= 32:
+        raise UserError(
+            f"--batch-size 1 with --size {flags.size}: the body's last maps are single pixels, of which BatchNorm "
+            "needs two at least. Take 2 pictures or more, or more than 32 pixels."
+        )
 
 
 def _essence(fact: Any) -> Any:

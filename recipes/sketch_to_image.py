@@ -37,6 +37,8 @@ class SketchToImage(recipe.Flags):
     """Folder of the pictures that belong to the sketches."""
     side_by_side: Literal["input-left", "input-right"] | None = None
     """Each picture in --data holds sketch and picture, the sketch on this side."""
+    validation: float = 0.1
+    """Share of the pictures held out for validation, where there is no folder val/ beside train/."""
     frozen_steps: int = 100
     """Steps of the generator alone with its pretrained body frozen; skipped when the body's weights are random."""
     generator_steps: int | None = None
@@ -82,6 +84,7 @@ def main(flags: SketchToImage) -> None:
         target_folder=flags.target_folder,
         side_by_side=flags.side_by_side,
         size=flags.size,
+        validation=flags.validation,
         augment=Augment(flags.size, scale=(0.8, 1.0)) if flags.data else None,
     )
     body = run.body()

@@ -42,13 +42,13 @@ def train(**flags: Any) -> Path:
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
-    """Ten pairs in two folders."""
+    """Twenty pairs in two folders."""
     photograph = embedded_photographs()[0][1]
-    for number in range(10):
+    for number in range(20):
         for folder in ("sketch", "color"):
             path = tmp_path / "pairs" / folder / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            left = 20 * number
+            left = 10 * number
             photograph.crop((left, left, left + 48, left + 48)).save(path)
     return tmp_path / "pairs"
 

@@ -137,7 +137,7 @@ def _cannot_split(places: dict[str, float], validation: float) -> str:
     empty = "validation" if ordered[0] >= validation else "training"
     return (
         f"of {len(places)} pictures, validation={validation} leaves none for {empty}. "
-        f"With validation={share:.4g} each part gets some. {remedy}"
+        f"With validation={share:.4g} (--validation {share:.4g}) each part gets some. {remedy}"
     )
 
 

@@ -142,8 +142,8 @@ def test_grids_show_the_same_pictures_before_between_and_after(tmp_path: Path) -
     assert [int(name[-12:-4]) for name in files] == [0, 4, 6, 13, 17]
     grids = [Image.open(tmp_path / name) for name in files]
     assert len({grid.size for grid in grids}) == 1
-    third = grids[0].width // 3
-    right = [grid.crop((2 * third, 0, grid.width, grid.height)).tobytes() for grid in grids]
+    targets = grids[0].width * 3 // 4
+    right = [grid.crop((targets, 0, grid.width, grid.height)).tobytes() for grid in grids]
     assert len(set(right)) == 1
     assert len({grid.tobytes() for grid in grids}) == len(grids)
 
