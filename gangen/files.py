@@ -13,6 +13,9 @@ from typing import Any
 
 from gangen.errors import RunError
 
+_FULL = 2**20
+"""Bytes below which a disk counts as full when writing has failed."""
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
@@ -34,8 +37,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync_folder(path.parent)
     except BaseException as error:
+        trouble = _is_disk_trouble(error, path.parent)
         temporary.unlink(missing_ok=True)
-        if _is_disk_trouble(error):
+        if trouble:
             raise RunError(explain_disk_trouble(path, error)) from error
         raise
 
@@ -61,12 +65,12 @@ def explain_disk_trouble(path: Path, error: BaseException) -> str:
     )
 
 
-def _is_disk_trouble(error: BaseException) -> bool:
-    """Tell a failing disk from a failing program; torch reports the former as a bare RuntimeError."""
+def _is_disk_trouble(error: BaseException, folder: Path) -> bool:
+    """Tell a failing disk from a failing program."""
     if isinstance(error, OSError):
         return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EPERM}
-    told = str(error)
-    return isinstance(error, RuntimeError) and ("PytorchStreamWriter" in told or "file write failed" in told)
+    # Torch and safetensors report a full disk by errors of their own, in words that change; the disk does not lie.
+    return isinstance(error, Exception) and folder.exists() and shutil.disk_usage(folder).free < _FULL
 
 
 def _sync_folder(folder: Path) -> None:

@@ -183,19 +183,19 @@ def test_an_unknown_tracker_is_refused_with_the_known_ones(tmp_path: Path) -> No
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 150 MiB; needs the right to mount one."""
+    """A file system of 400 MiB; needs the right to mount one."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=150m", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", str(folder)]
     if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
         pytest.skip("needs the right to mount a tmpfs (root)")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.mark.slow
 def test_a_full_disk_is_named_and_the_last_checkpoint_stays(pairs: Path, tmp_path: Path, small_disk: Path) -> None:
-    """150 MiB hold one checkpoint of this generator and critic (about 130 MB), but not two."""
+    """400 MiB hold one checkpoint of this generator and critic (about 240 MB), but not two."""
     steps = {"generator_steps": 3, "critic_steps": 1, "adversarial_steps": 2, "save_every": 1}
     with pytest.raises(RunError, match=r"cannot write .*step-0.*MiB free.*make room.*--resume"):
         train(out=small_disk / "run", **two_folders(pairs), **steps)
@@ -225,7 +225,7 @@ def test_a_signal_saves_exits_and_the_same_command_goes_on(
     pairs: Path, tmp_path: Path, number: signal.Signals, workers: int
 ) -> None:
     run = tmp_path / "run"
-    flags = {"generator_steps": 120, "log_every": 5, "save_every": 0, "workers": workers}
+    flags = {"generator_steps": 50, "log_every": 5, "save_every": 0, "workers": workers}
     training = subprocess.Popen(
         command(run, pairs, **flags), stderr=subprocess.PIPE, text=True, start_new_session=True
     )

@@ -40,17 +40,17 @@ def check_tracker(name: str) -> str:
     return name
 
 
-def prepare_wandb() -> None:
-    """Without a login, let wandb write to the run folder only, and say so."""
+def wandb_mode() -> dict[str, str]:
+    """What wandb is to be started with: nothing special, or offline where there is no login, and that is said."""
     import wandb
 
     if os.environ.get("WANDB_MODE") or wandb.login(prompt=False, verify=False):
-        return
-    os.environ["WANDB_MODE"] = "offline"
+        return {}
     sys.stderr.write(
         "wandb: no login found, so it records offline in the run folder. `wandb login` before the next run, or "
         "`wandb sync RUN/wandb/offline-run-*` afterwards, brings it to the dashboard.\n"
     )
+    return {"mode": "offline"}
 
 
 class Tracking(Callback):
@@ -73,9 +73,9 @@ class Tracking(Callback):
         names = [_name(tracker) for tracker in trainer.accelerator.log_with]
         options: dict[str, Any] = {}
         if "wandb" in names and trainer.run and trainer.accelerator.is_main_process:
-            prepare_wandb()
             identity = {"id": _identity(trainer.run), "resume": "allow"}
-            options["wandb"] = {"name": trainer.run.name, "dir": str(trainer.run), **identity}
+            place = {"name": trainer.run.name, "dir": str(trainer.run)}
+            options["wandb"] = {**place, **identity, **wandb_mode()}
         # Trackers take plain values only; anything else is shown as text.
         plain = {k: v if isinstance(v, (int, float, str, bool)) else json.dumps(v) for k, v in self.config.items()}
         trainer.accelerator.init_trackers(self.project, plain, options)

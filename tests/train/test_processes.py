@@ -68,7 +68,9 @@ def test_replicas_are_equal_after_each_phase(tmp_path: Path) -> None:
     assert len(spread) == 9
     assert set(spread.values()) == {0.0}
     events = [json.loads(line)["event"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert events.count("phase") == events.count("validation") == 3
+    assert events.count("phase") == 3
+    # None after the critic's phase, in which the generator does not learn.
+    assert events.count("validation") == 2
     assert events[-1] == "end"
 
 
