@@ -1,5 +1,6 @@
 """The commands and programs in README and docs/ are run as they are written."""
 
+import json
 import os
 import re
 import shutil
@@ -98,10 +99,18 @@ def test_the_first_command_ends_with_pictures(tmp_path: Path) -> None:
     for name in ("config.json", "log.jsonl", "report.html", "pipeline/config.json", "pipeline/model.safetensors"):
         assert (folder / name).stat().st_size > 0
     assert list((folder / "checkpoints").glob("step-*.pt"))
-    table = [
-        line.split() for line in done.stderr.splitlines() if line.startswith(("phase ", "generator ", "advers"))
+    told = [line.split()[0] for line in done.stderr.splitlines() if line.strip()]
+    assert [word for word in told if word in ("Phase", "generator", "critic", "adversarial")] == [
+        "Phase",
+        "generator",
+        "critic",
+        "adversarial",
     ]
-    assert [row[0] for row in table[-3:]] == ["phase", "generator", "adversarial"]
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    errors = [record["l1"] for record in records if record["event"] == "validation"]
+    assert len(errors) == 2
+    # All grey would have 0.256.
+    assert all(0 < error < 0.24 for error in errors)
     grids = sorted((folder / "samples").glob("*.png"))
     assert len(grids) >= 3
     with Image.open(grids[-1]) as grid:
