@@ -28,7 +28,7 @@ from torch.utils.data import Dataset
 from gangen.data import Batch
 from gangen.losses import critic_terms, hinge, l1
 from gangen.nets import Body, ImageHead, PatchCritic, UNet
-from gangen.train import Alternate, Phase, Player, Trainer, launch
+from gangen.train import Alternate, Callback, Phase, Player, Trainer, launch
 from gangen.train.ema import Average
 from gangen.train.feed import Feed
 from gangen.train.optim import adam, parameter_groups
@@ -46,8 +46,8 @@ class Settings:
     """Pictures a batch."""
     steps: int = 20
     """Steps a measurement: half of the generator, half of the critic."""
-    rounds: int = 9
-    """Measurements of each; the median of the rounds' ratios counts."""
+    rounds: int = 10
+    """Measurements of each, in turn; the median of the rounds' ratios counts."""
     out: Path | None = None
     """JSON file for the result."""
 
@@ -106,8 +106,32 @@ def by_hand(settings: Settings, data: Ready) -> Callable[[], Any]:
     return train
 
 
-def by_trainer(settings: Settings, data: Ready, folder: Path) -> Callable[[], Any]:
-    """The same by gangen, with its log, its progress bar and its checks."""
+class Alternating(Callback):
+    """After every so many steps of the trainer, lets the other loop do as many, and times both."""
+
+    def __init__(self, hand: Callable[[], Any], steps: int) -> None:
+        self.hand, self.steps = hand, steps
+        self.pairs: list[tuple[float, float]] = []
+        self.begun = 0.0
+
+    def on_phase_start(self, trainer: Trainer) -> None:
+        """Start the clock."""
+        self.begun = now()
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        """Take the time of a round."""
+        if trainer.step % self.steps == 0:
+            half = now()
+            self.hand()
+            self.pairs.append((half - self.begun, now() - half))
+            self.begun = now()
+
+
+def by_trainer(settings: Settings, data: Ready, folder: Path, alternating: Alternating) -> None:
+    """The same by gangen, with its log, its progress bar and its checks; without checkpoints.
+
+    A checkpoint's cost depends on how often one wants it, not on the loop.
+    """
     generator, critic = networks(settings)
     players = [
         Player("critic", critic, lambda nets, batch: judgement(nets.generator, nets.critic, batch)),
@@ -119,48 +143,43 @@ def by_trainer(settings: Settings, data: Ready, folder: Path) -> Callable[[], An
             ema=0.99,
         ),
     ]
-    game = Alternate(critic=1, generator=1)
+    trainer = Trainer(
+        folder,
+        data,
+        batch_size=settings.batch_size,
+        callbacks=[alternating],
+        accelerator=launch(),
+        log_every=10,
+        save_every=0,
+    )
+    steps = settings.steps * (settings.rounds + 1)
+    trainer.fit([Phase("play", players, steps, switcher=Alternate(critic=1, generator=1))])
 
-    def train() -> None:
-        trainer = Trainer(folder, data, batch_size=settings.batch_size, log_every=10, accelerator=launch())
-        # A checkpoint's cost depends on how often one wants it, not on the loop, so there is none.
-        trainer.checkpoints = None
-        trainer.fit([Phase("play", players, settings.steps, switcher=game)])
 
-    return train
-
-
-def timed(train: Callable[[], Any]) -> float:
-    begun = time.perf_counter()
-    train()
+def now() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - begun
+    return time.perf_counter()
 
 
 def main(settings: Settings) -> None:
     data = Ready(64, settings.size)
+    launch()
+    alternating = Alternating(by_hand(settings, data), settings.steps)
     with tempfile.TemporaryDirectory() as folder:
-        hand, trainer = by_hand(settings, data), by_trainer(settings, data, Path(folder) / "run")
-        hand()
-        trainer()
-        pairs = []
-        for number in range(settings.rounds):
-            # Who goes first alternates, so that a machine that slows down slows both.
-            order = [("hand", hand), ("trainer", trainer)]
-            took = {name: timed(train) for name, train in (order if number % 2 else reversed(order))}
-            pairs.append((took["hand"], took["trainer"]))
-    ratios = [trainer / hand for hand, trainer in pairs]
+        by_trainer(settings, data, Path(folder) / "run", alternating)
+    pairs = alternating.pairs[1:]  # the first round warms up
+    ratios = [trainer / hand for trainer, hand in pairs]
     quartiles = statistics.quantiles(ratios, n=4)
     result = {
-        "hand, seconds a step": round(statistics.median(hand for hand, _ in pairs) / settings.steps, 4),
-        "trainer, seconds a step": round(statistics.median(took for _, took in pairs) / settings.steps, 4),
+        "hand, seconds a step": round(statistics.median(hand for _, hand in pairs) / settings.steps, 4),
+        "trainer, seconds a step": round(statistics.median(took for took, _ in pairs) / settings.steps, 4),
         "ratio, median": round(statistics.median(ratios), 4),
         "ratio, quartiles": [round(quartiles[0], 4), round(quartiles[2], 4)],
-        "rounds": settings.rounds,
+        "rounds": len(pairs),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "settings": {name: str(value) for name, value in vars(settings).items()},
+        "settings": {name: str(value) for name, value in vars(settings).items() if name != "out"},
     }
     print(json.dumps(result, indent=2))
     if settings.out:
