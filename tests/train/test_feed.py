@@ -1,9 +1,12 @@
+import random
 from collections import Counter
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 
+from gangen.data import Batch
 from gangen.errors import DataError
 from gangen.train.feed import Feed
 from tests.train.toys import Toys
@@ -53,6 +56,21 @@ def test_a_sample_differs_from_pass_to_pass_and_leaves_the_generators_alone() ->
     first, second = next(feed), next(feed)
     assert not torch.equal(first.input, second.input)
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_kind_of_chance_comes_from_the_seed(workers: int) -> None:
+    """torch's, Python's and numpy's: the same for any number of workers, new for each sample and pass."""
+
+    class Chances(Toys):
+        def __getitem__(self, index: int):  # type: ignore[no-untyped-def]
+            drawn = [torch.rand(()).item(), random.random(), np.random.rand()]  # noqa: NPY002
+            return Batch(torch.tensor(drawn), torch.zeros(1), str(index))
+
+    alone = [batch.input for batch in islice(Feed(Chances(2), 2, seed=0), 2)]
+    again = [batch.input for batch in islice(Feed(Chances(2), 2, seed=0, workers=workers), 2)]
+    assert all(map(torch.equal, alone, again))
+    assert all(column.unique().numel() == 4 for column in torch.cat(alone).T)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -55,6 +55,64 @@ def test_resuming_after_a_cut_in_any_phase_changes_nothing(tmp_path: Path, switc
     assert differences(final_state(tmp_path / "whole"), final_state(tmp_path / "cut")) == []
 
 
+@pytest.mark.parametrize("at", [17, 20, 21, 24, 25])
+def test_a_run_cut_in_the_middle_of_a_turn_goes_on_with_it(tmp_path: Path, at: int) -> None:
+    """Three steps of the critic, two of the generator, a checkpoint at every step: most lie within a turn."""
+
+    def game() -> list[Phase]:
+        return Game(Alternate(critic=3, generator=2), steps=STEPS).phases
+
+    toy_trainer(tmp_path / "whole", Callback(), save_every=1).fit(game())
+    with pytest.raises(ConnectionError):
+        toy_trainer(tmp_path / "cut", Cut(at), save_every=1).fit(game())
+    toy_trainer(tmp_path / "cut", Callback(), save_every=1).fit(game(), resume=True)
+    assert differences(final_state(tmp_path / "whole"), final_state(tmp_path / "cut")) == []
+
+
+def test_an_optimizer_waits_for_its_player_through_interruptions(tmp_path: Path) -> None:
+    """The generator plays, rests through a phase that is cut twice, and plays again with the moments it had."""
+
+    def phases() -> list[Phase]:
+        game = Game()
+        alone = [game.artist, game.expert]
+        return [Phase("play", alone, 4), Phase("judge", [lone_critic(game)], 6), Phase("again", alone, 4)]
+
+    def lone_critic(game: Game) -> Player:
+        return Player(
+            "critic", game.critic, lambda nets, batch: {"level": nets.critic(batch.target).mean()}, lr=1e-3
+        )
+
+    toy_trainer(tmp_path / "whole", Callback(), save_every=2).fit(phases())
+    for at in (7, 9):
+        with pytest.raises(ConnectionError):
+            toy_trainer(tmp_path / "cut", Cut(at), save_every=2).fit(phases(), resume=True)
+    toy_trainer(tmp_path / "cut", Callback(), save_every=2).fit(phases(), resume=True)
+    assert differences(final_state(tmp_path / "whole"), final_state(tmp_path / "cut")) == []
+
+
+def test_what_a_callback_keeps_survives(tmp_path: Path) -> None:
+    class Count(Callback):
+        def __init__(self, cut_at: int = -1) -> None:
+            self.steps, self.cut_at = 0, cut_at
+
+        def on_step_end(self, trainer: Any) -> None:
+            self.steps += 1
+            if trainer.total == self.cut_at:
+                raise ConnectionError
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"steps": self.steps}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            self.steps = state["steps"]
+
+    with pytest.raises(ConnectionError):
+        toy_trainer(tmp_path, Count(cut_at=11)).fit(Game(steps=STEPS).phases)
+    count = Count()
+    toy_trainer(tmp_path, count).fit(Game(steps=STEPS).phases, resume=True)
+    assert count.steps == sum(STEPS)
+
+
 def test_resuming_with_accumulation_changes_nothing(tmp_path: Path) -> None:
     def game() -> list[Phase]:
         return Game(Alternate(critic=1, generator=2), steps=STEPS, accumulate=2).phases

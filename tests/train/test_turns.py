@@ -98,6 +98,23 @@ def test_together_gives_the_gradients_of_two_separate_forwards() -> None:
             torch.testing.assert_close(mine, alone, rtol=1e-5, atol=1e-7)
 
 
+def test_a_critic_that_forgets_to_detach_teaches_the_generator_nothing() -> None:
+    """Under Together the critic is given the shared pictures detached, whatever its loss does with them."""
+
+    def careless(nets: Any, batch: Any) -> dict[str, Tensor]:
+        return {"adversarial": nets.critic(nets.generator(batch.input)).mean()}
+
+    weights = []
+    for switcher in (Together(), None):
+        game = Game()
+        game.generator.drop.p = 0.0
+        alone = Player("generator", game.generator, imitate, lr=1e-2, optimizer=sgd())
+        critic = Player("critic", game.critic, careless, lr=1e-2, optimizer=sgd())
+        toy_trainer().fit([Phase("play", [alone, critic], 3, switcher=switcher)])
+        weights.append(bits(game.generator))
+    assert differences(*weights) == []
+
+
 @pytest.mark.parametrize("switcher", [None, Alternate(critic=1, generator=1), Together()])
 @pytest.mark.parametrize("declared", [True, False], ids=["Player(frozen=)", "freeze()"])
 def test_a_frozen_body_holds_still_through_every_turn(switcher: Switcher | None, declared: bool) -> None:
