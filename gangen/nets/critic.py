@@ -26,11 +26,17 @@ class PatchCritic(nn.Module):
     layers. Pictures need `smallest` = 2**layers pixels a side; where a patch is larger than the picture,
     fewer layers serve better.
 
+    With `shrink` the critic sees the picture averaged down, like the coarse critics of pix2pixHD (Wang et al.
+    2018, arXiv:1711.11585, section 3.2) and the colour critic of DPED (Ignatov et al. 2017, arXiv:1704.02470): it
+    judges colours and shapes and cannot ask for texture. A patch is then `shrink` times as wide, and so is
+    `smallest`.
+
     Args:
         in_channels: channels of the pictures that are judged.
         condition_channels: channels of what the picture was made from; 0 to judge the picture by itself.
         width: channels of the first layer.
         layers: how often the picture is halved.
+        shrink: by what the picture is averaged down first; 1 to see it as it is.
         norm: "instance" normalises between the first and the last layer; "none" does not.
         spectral: bound every layer's gain (spectral norm, Miyato et al. 2018, arXiv:1802.05957).
     """
@@ -41,25 +47,28 @@ class PatchCritic(nn.Module):
         condition_channels: int = 0,
         width: int = 64,
         layers: int = 3,
+        shrink: int = 1,
         norm: Literal["none", "instance"] = "none",
         spectral: bool = True,
     ) -> None:
         super().__init__()
         if norm not in ("none", "instance"):
             raise UserError(f"norm {norm!r} is not for critics; choose 'none' or 'instance'.")
-        _require_positive(in_channels=in_channels, width=width, layers=layers)
+        _require_positive(in_channels=in_channels, width=width, layers=layers, shrink=shrink)
         self.config: dict[str, Any] = {
             "in_channels": in_channels,
             "condition_channels": condition_channels,
             "width": width,
             "layers": layers,
+            "shrink": shrink,
             "norm": norm,
             "spectral": spectral,
         }
-        self.smallest = 2**layers
+        self.smallest = shrink * 2**layers
         wrap = _wrap(spectral)
         widths = [width * min(2**k, 8) for k in range(layers + 1)]
-        steps: list[nn.Module] = [wrap(_conv(in_channels + condition_channels, width, 4, 2, 1)), _leak()]
+        steps: list[nn.Module] = [nn.AvgPool2d(shrink)] if shrink > 1 else []
+        steps += [wrap(_conv(in_channels + condition_channels, width, 4, 2, 1)), _leak()]
         for k in range(layers):
             # Padding of 2 where the stride is 1: the map does not shrink, so that small pictures keep one.
             stride, padding = (2, 1) if k < layers - 1 else (1, 2)
@@ -76,7 +85,7 @@ class PatchCritic(nn.Module):
             condition: (N, condition_channels, H, W) in [-1, 1], what the picture was made from.
 
         Returns:
-            (N, 1, h, w) where h is H / 2**layers, rounded down, and 2 more.
+            (N, 1, h, w) where h is H / smallest, rounded down, and 2 more.
 
         Raises:
             UserError: the picture is smaller than `smallest`.
@@ -90,7 +99,7 @@ class PatchCritic(nn.Module):
         side = 1
         for layer in reversed([step for step in self.judge if isinstance(step, nn.Conv2d)]):
             side = (side - 1) * layer.stride[0] + layer.kernel_size[0]
-        return side
+        return side * self.config["shrink"]
 
 
 class WholeCritic(nn.Module):

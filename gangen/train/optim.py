@@ -17,8 +17,16 @@ def adam(betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.0) ->
     """Adam with decoupled weight decay (Loshchilov & Hutter 2017, arXiv:1711.05101).
 
     For GANs a first beta of 0 or 0.5 is customary (Radford et al. 2015, arXiv:1511.06434).
+
+    One pass over the weights a step where PyTorch has a kernel for it (CPU and CUDA): left to itself it would
+    make a dozen passes on the CPU, a fifth of the whole step of a small UNet.
     """
-    return lambda groups, lr: torch.optim.AdamW(decay_groups(groups, weight_decay), lr=lr, betas=betas)
+
+    def make(groups: list[dict[str, Any]], lr: float) -> Optimizer:
+        fused = {parameter.device.type for group in groups for parameter in group["params"]} <= {"cpu", "cuda"}
+        return torch.optim.AdamW(decay_groups(groups, weight_decay), lr=lr, betas=betas, fused=fused)
+
+    return make
 
 
 def sgd(momentum: float = 0.9, weight_decay: float = 0.0) -> OptimizerFactory:

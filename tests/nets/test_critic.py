@@ -27,6 +27,20 @@ def test_a_patch_is_as_large_as_the_paper_says(layers, field):
     assert _seen(critic, 128) == (field, field)
 
 
+def test_a_critic_that_shrinks_sees_wider_patches_and_no_fine_texture():
+    torch.manual_seed(0)
+    critic = PatchCritic(width=4, layers=2, shrink=2)
+    assert critic.receptive_field == 2 * 34
+    assert _seen(critic, 128) == (68, 68)
+    assert critic.smallest == 8
+    picture = torch.rand(1, 3, 32, 32) - 0.5
+    checks = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(16, 16) / 2
+    critic.float()  # _seen works in double precision
+    torch.testing.assert_close(critic(picture + checks), critic(picture))
+    assert not torch.allclose(critic(picture + 0.1), critic(picture))
+    assert not torch.allclose(PatchCritic(width=4)(picture + checks), PatchCritic(width=4)(picture))
+
+
 def test_a_patch_critic_gives_one_logit_a_patch_and_a_whole_critic_one_a_picture():
     x = torch.randn(2, 3, 64, 48)
     assert PatchCritic(width=4)(x).shape == (2, 1, 10, 8)
