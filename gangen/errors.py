@@ -23,3 +23,7 @@ class WeightsError(UserError):
 
 class RunError(UserError):
     """A run folder that cannot be created, written, resumed or read."""
+
+
+class ProtocolError(UserError):
+    """Two numbers that were measured in unlike ways and so cannot be compared."""

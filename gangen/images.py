@@ -18,6 +18,7 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".t
 """What counts as a picture in a folder, by the end of its name in lower case."""
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, which Pillow's own greyscale follows
+_STUDIO_LUMA = (65.481, 128.553, 24.966)  # the same, in levels of 8 bits from 16 to 235, as MATLAB has them
 
 
 def is_picture(path: str | Path) -> bool:
@@ -109,6 +110,17 @@ def luminance(pictures: Tensor) -> Tensor:
     """Rec. 601 luma of (N, 3, H, W) in [-1, 1]: (N, 1, H, W) in [-1, 1]."""
     weights = torch.tensor(_LUMA, dtype=pictures.dtype, device=pictures.device)
     return (pictures * weights.view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+
+
+def studio_luma(pictures: Tensor) -> Tensor:
+    """Luma of MATLAB's rgb2ycbcr, which super-resolution is judged on: (N, 3, H, W) to (N, 1, H, W), in [-1, 1].
+
+    ITU-R BT.601 with footroom and headroom: black is level 16 and white level 235 of 0..255, so the values lie
+    between -0.875 and 0.843. Not rounded to levels (MATLAB rounds where it is given 8 bits).
+    """
+    weights = torch.tensor(_STUDIO_LUMA, dtype=pictures.dtype, device=pictures.device)
+    levels = 16 + ((pictures + 1) / 2 * weights.view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    return levels / 127.5 - 1
 
 
 def saturation(pictures: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ class Pipeline:
             WeightsError: the weights cannot be read, or belong to another network.
             UserError: the hub's repository cannot be had, or the device is not there.
         """
-        folder = _find(source)
+        folder = find_pipeline(source)
         config = _read_config(folder / "config.json")
         described = config.pop("network")
         network = _build(described, folder)
@@ -209,8 +209,13 @@ def _batches(sizes: list[tuple[int, ...]], batch_size: int, tile: int | None) ->
             yield group[first : first + most]
 
 
-def _find(source: str | Path) -> Path:
-    """Find the folder with config.json and model.safetensors; from the hub only these two files are fetched."""
+def find_pipeline(source: str | Path) -> Path:
+    """Find the folder with config.json and model.safetensors; from the hub only these two files are fetched.
+
+    Raises:
+        RunError: the folder holds no pipeline.
+        UserError: the hub's repository cannot be had.
+    """
     folder = Path(source)
     if folder.is_dir():
         for place in (folder / "pipeline", folder):

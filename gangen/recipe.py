@@ -268,7 +268,7 @@ def _differences(folder: Path, flags: Flags) -> list[str]:
 
 def _check_ranges(flags: Flags) -> None:
     """Refuse numbers that mean nothing, before anything is written."""
-    least = {"size": 8, "batch_size": 1, "workers": 0, "threads": 0, "log_every": 0, "save_every": 0, "seed": 0}
+    least = {"size": 11, "batch_size": 1, "workers": 0, "threads": 0, "log_every": 0, "save_every": 0, "seed": 0}
     for field in dataclasses.fields(flags):
         value = getattr(flags, field.name)
         flag = f"--{field.name.replace('_', '-')} {value}"

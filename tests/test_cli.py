@@ -168,7 +168,7 @@ def test_export_writes_onnx_and_says_how_close_it_is(capsys, run, tmp_path, monk
     assert re.search(r"at most \d", told)
 
 
-@pytest.mark.parametrize("command", ["predict", "report", "export"])
+@pytest.mark.parametrize("command", ["predict", "evaluate", "score", "compare", "report", "export"])
 def test_each_command_teaches_an_example(capsys, command):
     code, told, _ = gangen_says(capsys, command, "--help")
     assert code == 0
@@ -178,12 +178,13 @@ def test_each_command_teaches_an_example(capsys, command):
 def test_help_without_words_and_version(capsys):
     code, told, _ = gangen_says(capsys)
     assert code == 0
-    assert all(command in told for command in ("predict", "report", "export"))
+    assert all(command in told for command in ("predict", "evaluate", "score", "compare", "report", "export"))
     assert gangen_says(capsys, "--version") == (0, f"gangen {gangen.__version__}\n", "")
 
 
 def test_help_does_not_wait_for_torch():
-    script = "import sys, gangen.cli\ntry: gangen.cli.main(['predict', '--help'])\nexcept SystemExit: pass\n"
+    script = "import sys, gangen.cli\nfor command in ('predict', 'evaluate', 'score', 'compare'):\n"
+    script += " try: gangen.cli.main([command, '--help'])\n except SystemExit: pass\n"
     script += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60).returncode == 0
 

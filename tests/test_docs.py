@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from gangen.cli import main
 from gangen.data import embedded_photographs, sketch
 from tests.conftest import ROOT
 
@@ -149,6 +151,27 @@ def test_every_other_command_of_the_readme_runs(workplace: Path) -> None:
     done = run(f"{sys.executable} -c '{program}'", workplace)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (workplace / "cat.png").exists()
+
+
+def test_the_scores_of_the_docs_are_what_is_printed(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    Path("set5").symlink_to(shared / "data" / "set5")
+
+    def printed(command: str) -> tuple[object, str]:
+        with pytest.raises(SystemExit) as end:
+            main(shlex.split(command)[1:])
+        return end.value.code, capsys.readouterr().out
+
+    score, compare = commands(page)
+    assert [printed(score)] == [(0, text) for text in blocks(page, "text")]
+    shutil.copy("bicubic.json", "mine.json")
+    assert printed(compare)[0] == 0
+    _, table = printed("gangen score set5/lr set5/hr --upscale bicubic --metric psnr --out mine.json")
+    assert f"baseline has {table.splitlines()[1].split()[1]} dB in RGB" in page
+    assert printed(compare)[0] == 2
 
 
 def test_the_gan_of_the_readme_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

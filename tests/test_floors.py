@@ -9,7 +9,7 @@ FLOORS = {
     **dict.fromkeys(["errors", "files", "images", "weights"], 0),
     **dict.fromkeys(["nets", "losses", "data", "metrics"], 1),
     "train": 2,
-    **dict.fromkeys(["tiles", "pipeline", "export", "report"], 3),
+    **dict.fromkeys(["tiles", "pipeline", "evaluation", "export", "report"], 3),
     **dict.fromkeys(["recipe", "cli"], 4),
     **dict.fromkeys(["recipes", "benchmarks"], 5),
 }

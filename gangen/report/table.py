@@ -1,4 +1,4 @@
-"""The numbers of each phase: how long it was, and what the last validation in it measured."""
+"""Tables for a terminal; that of the phases: how long each was, and what the last validation in it measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ def phase_table(run: str | Path) -> str:
     Raises:
         RunError: the folder holds no log.
     """
-    heads, rows = phase_rows(read_history(Path(run)))
+    return text_table(*phase_rows(read_history(Path(run))))
+
+
+def text_table(heads: list[str], rows: list[list[str]]) -> str:
+    """Align texts in columns for a terminal: the first to the left, the others (numbers) to the right."""
     lines = [heads, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
     texts = []

@@ -1,4 +1,4 @@
-"""The command line: `gangen predict`, `gangen report` and `gangen export`.
+"""The command line: `gangen predict`, `report` and `export`; what judges pictures is in `gangen.cli.judge`.
 
 What needs torch is imported inside the commands, so that `gangen --help` answers at once.
 """
@@ -13,6 +13,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from gangen import __version__
+from gangen.cli.judge import compare, evaluate, score
 from gangen.errors import PictureError, UserError
 
 if TYPE_CHECKING:
@@ -20,14 +21,16 @@ if TYPE_CHECKING:
 
 NOT_ALL = 1
 REFUSED = 2
-_DESCRIPTION = "Paint with trained generators, and look at trainings. `gangen --version` tells the version."
+_DESCRIPTION = (
+    "Paint with trained generators, judge pictures, and look at trainings. `gangen --version` tells the version."
+)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command that `arguments` (else those of the process) name, and exit with its code.
 
-    Exit codes: 0 all done; 1 some pictures could not be read, the others are painted; 2 refused, with the reason
-    on standard error.
+    Exit codes: 0 all done; 1 some pictures could not be read, the others are painted or judged; 2 refused,
+    with the reason on standard error.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments == ["--version"]:
@@ -35,7 +38,14 @@ def main(arguments: list[str] | None = None) -> None:
         return
     try:
         code = tyro.extras.subcommand_cli_from_dict(
-            {"predict": predict, "report": report, "export": export},
+            {
+                "predict": predict,
+                "evaluate": evaluate,
+                "score": score,
+                "compare": compare,
+                "report": report,
+                "export": export,
+            },
             prog="gangen",
             description=_DESCRIPTION,
             args=arguments or ["--help"],

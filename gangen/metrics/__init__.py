@@ -1,0 +1,69 @@
+"""Every number that a picture is judged by, with the protocol it was measured under.
+
+A metric compares outputs with targets, both (N, 3, H, W) in [-1, 1], and gives one value a picture, (N,) float32.
+Values outside [-1, 1] are clamped first, as they are when a picture is saved; nothing is rounded to 8 bits.
+"""
+
+from gangen.metrics.accumulate import STANDARD, Metrics
+from gangen.metrics.colour import (
+    COLOUR,
+    COLOURFULNESS,
+    COLOURFULNESS_GAP,
+    COLOURFULNESS_TARGET,
+    SATURATION,
+    SATURATION_GAP,
+    SATURATION_TARGET,
+    colourfulness,
+    colourfulness_gap,
+    colourfulness_target,
+    saturation,
+    saturation_gap,
+    saturation_target,
+)
+from gangen.metrics.comparison import Comparison, compare
+from gangen.metrics.judging import judge
+from gangen.metrics.lpips import LPIPS
+from gangen.metrics.pixel import L1, MS_SSIM, PSNR, SSIM, Channel, l1, ms_ssim, pixel_metrics, psnr, ssim
+from gangen.metrics.protocol import Better, Measure, Metric, cropped
+from gangen.metrics.result import Interval, Result, bootstrap, read_results, write_results
+
+__all__ = [
+    "COLOUR",
+    "COLOURFULNESS",
+    "COLOURFULNESS_GAP",
+    "COLOURFULNESS_TARGET",
+    "L1",
+    "LPIPS",
+    "MS_SSIM",
+    "PSNR",
+    "SATURATION",
+    "SATURATION_GAP",
+    "SATURATION_TARGET",
+    "SSIM",
+    "STANDARD",
+    "Better",
+    "Channel",
+    "Comparison",
+    "Interval",
+    "Measure",
+    "Metric",
+    "Metrics",
+    "Result",
+    "bootstrap",
+    "colourfulness",
+    "colourfulness_gap",
+    "colourfulness_target",
+    "compare",
+    "cropped",
+    "judge",
+    "l1",
+    "ms_ssim",
+    "pixel_metrics",
+    "psnr",
+    "read_results",
+    "saturation",
+    "saturation_gap",
+    "saturation_target",
+    "ssim",
+    "write_results",
+]

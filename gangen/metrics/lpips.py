@@ -1,0 +1,122 @@
+"""LPIPS: how far two pictures are apart in the eyes of a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import alexnet, vgg16
+
+from gangen import weights
+from gangen.metrics.protocol import Better, describe, require_side, unit
+
+
+@dataclass(frozen=True)
+class _Backbone:
+    """Where LPIPS looks into a classifier: after these layers of `features`, of these widths."""
+
+    build: Callable[..., nn.Module]
+    taps: tuple[int, ...]
+    widths: tuple[int, ...]
+    least: int  # side in pixels that the last tap needs
+
+
+_BACKBONES = {
+    "alex": _Backbone(alexnet, (1, 4, 7, 9, 11), (64, 192, 384, 256, 256), 31),
+    "vgg": _Backbone(vgg16, (3, 8, 15, 22, 29), (64, 128, 256, 512, 512), 16),
+}
+
+
+class LPIPS:
+    """Learned perceptual distance, version 0.1 (Zhang et al. 2018, arXiv:1801.03924, eq. 1); lower is closer.
+
+    Nothing is downloaded. It follows the pictures to whatever device they are on.
+
+    Args:
+        net: "alex", the usual choice for judging, or "vgg".
+        weights: file of torchvision's AlexNet or VGG-16 (`features.N...`; half precision will do).
+        head: file of the linear layers (`linN.model.1.weight`); those of version 0.1, which come with
+            torchmetrics, when None.
+
+    Raises:
+        WeightsError: a file cannot be read or belongs to another network.
+    """
+
+    name = "lpips"
+    better: Better = "lower"
+
+    def __init__(
+        self, net: Literal["alex", "vgg"] = "alex", *, weights: str | Path, head: str | Path | None = None
+    ) -> None:
+        head = head or str(resources.files("torchmetrics") / f"functional/image/lpips_models/{net}.pth")
+        self._least = _BACKBONES[net].least
+        self._network = _Distance(_BACKBONES[net], Path(weights), Path(head)).eval().requires_grad_(False)
+        self.protocol: dict[str, Any] = {
+            **describe(range="-1..1, clamped, not rounded"),
+            "network": net,
+            "version": "0.1",
+            "weights": _hash(weights),
+            "head": _hash(head),
+        }
+
+    @torch.no_grad()
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        """(N, 3, H, W) twice, in [-1, 1], to (N,).
+
+        Raises:
+            ValueError: the shapes differ.
+            UserError: a side is too short for the network (31 pixels for "alex", 16 for "vgg").
+        """
+        output, target = unit(output, target)
+        require_side("LPIPS", output, self._least)
+        values: Tensor = self._network.to(output.device)(output * 2 - 1, target * 2 - 1)
+        return values
+
+
+class _Distance(nn.Module):
+    """LPIPS's network: pictures in [-1, 1] to one distance each."""
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, backbone: _Backbone, features: Path, head: Path) -> None:
+        super().__init__()
+        # Without memory first: the classifier's millions of weights would be drawn at random and thrown away.
+        with torch.device("meta"):
+            network = backbone.build(weights=None)
+        layers = list(network.get_submodule("features").children())[: backbone.taps[-1] + 1]
+        self.features = nn.Sequential(*layers).to_empty(device="cpu")
+        prefix = "features."
+        state = {n.removeprefix(prefix): v for n, v in weights.read(features).items() if n.startswith(prefix)}
+        weights.load_into(self.features, state, features)
+        self.taps = backbone.taps
+        self.head = nn.ModuleDict(
+            {f"lin{i}": nn.Conv2d(width, 1, 1, bias=False) for i, width in enumerate(backbone.widths)}
+        )
+        plain = {name.replace(".model.1.", "."): value for name, value in weights.read(head).items()}
+        weights.load_into(self.head, plain, head)
+        # LPIPS's own normalisation: ImageNet's mean and deviation, said of [-1, 1].
+        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))
+        self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        x = (torch.cat([output, target]) - self.shift) / self.scale
+        distance = output.new_zeros(len(output))
+        heads = iter(self.head.values())
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index in self.taps:
+                length = x.square().sum(dim=1, keepdim=True).sqrt()
+                ours, theirs = (x / (length + 1e-10)).chunk(2)
+                distance = distance + next(heads)((ours - theirs).square()).mean(dim=(1, 2, 3))
+        return distance
+
+
+def _hash(path: str | Path) -> str:
+    """The beginning of a file's hash, long enough to tell weights apart."""
+    return weights.fingerprint(path)[:16]
