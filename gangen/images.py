@@ -124,15 +124,14 @@ def studio_luma(pictures: Tensor) -> Tensor:
 
 
 def saturation(pictures: Tensor) -> Tensor:
-    """Mean HSV saturation of each picture: (N, 3, H, W) in [-1, 1] to (N,) in [0, 1].
+    """Mean saturation of each picture: (N, 3, H, W) in [-1, 1] to (N,) in [0, 1].
 
-    A pixel's saturation is (max - min) / max over its channels on a 0..1 scale, and 0 where it is black
-    (Smith 1978, "Color gamut transform pairs").
+    A pixel's saturation is max - min over its channels on a 0..1 scale, as Hanbury & Serra define it ("A 3D-polar
+    coordinate colour representation suitable for image analysis", 2003). HSV's, divided by max, tells of the noise
+    in nearly black pixels: a little of it makes a line drawing look more saturated than its colours do.
     """
     unit = pictures.clamp(-1, 1).add(1).div(2)
-    largest, smallest = unit.amax(dim=1), unit.amin(dim=1)
-    share = (largest - smallest) / torch.where(largest > 0, largest, 1)
-    return share.mean(dim=(1, 2))
+    return (unit.amax(dim=1) - unit.amin(dim=1)).mean(dim=(1, 2))
 
 
 def grid(

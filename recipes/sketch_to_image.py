@@ -24,7 +24,7 @@ from gangen.metrics import LPIPS, STANDARD
 from gangen.nets import ImageHead, PatchCritic, UNet
 from gangen.train import Adaptive, Nets, Phase, Player, Samples, Validation
 from gangen.train.optim import adam
-from gangen.train.schedule import one_cycle
+from gangen.train.schedule import flat_cosine, one_cycle
 
 
 @dataclass(kw_only=True)
@@ -42,28 +42,31 @@ class SketchToImage(recipe.Flags):
     frozen_steps: int = 100
     """Steps of the generator alone with its pretrained body frozen; skipped when the body's weights are random."""
     generator_steps: int | None = None
-    """Steps of the generator alone; by default 1600, and 400 on the embedded photographs."""
-    critic_steps: int = 60
+    """Steps of the generator alone; by default 2000, and 400 on the embedded photographs."""
+    critic_steps: int = 100
     """Steps of the critic alone."""
     adversarial_steps: int | None = None
-    """Steps of both, whoever has the turn; by default 600, and 500 on the embedded photographs. Short on purpose: most of
-    what the critic can teach is learned early, and then likeness wears off."""
+    """Steps of both, whoever has the turn; by default 450, and 500 on the embedded photographs. Few on purpose:
+    most of what the critic can teach is learned early, and then likeness wears off."""
     lr: float = 1e-3
     """Peak learning rate of the generator while it is alone."""
-    adversarial_lr: float = 2e-4
-    """Learning rate of the generator while it plays against the critic."""
+    adversarial_lr: float = 1e-4
+    """Learning rate of the generator while it plays against the critic; it fades over the second half."""
     critic_lr: float = 2e-4
     """Learning rate of the critic."""
-    fool: float = 0.06
+    fool: float = 0.5
     """Weight of the critic's opinion in the generator's loss, against 1 for the pixels."""
-    critic_threshold: float = 1.3
-    """The critic hands over when its loss (1.39 when undecided, 0 when certain) is below this."""
+    critic_threshold: float = 1.4
+    """The critic hands over when its loss (undecided: 1.39) is below this, or after two steps."""
     perceptual: Path | None = None
     """VGG-16's convolutions (torchvision's names, .safetensors or .pth), to compare features besides pixels."""
     critic_width: int = 32
     """Channels of the critic's first layer; doubled with each further one."""
-    critic_layers: int = 3
+    critic_layers: int = 2
     """Halvings in the critic: it judges patches of 16, 34 or 70 pixels with 1, 2 or 3 of them."""
+    critic_shrink: int = 2
+    """By what pictures are averaged down before the critic sees them, which widens its patches by as much: with 2
+    or more it asks for colours and shapes rather than for texture; 1 for pictures as they are."""
     validate_every: int = 0
     """Steps between validations; 0 for the end of each phase only."""
     lpips_weights: Path | None = None
@@ -72,9 +75,9 @@ class SketchToImage(recipe.Flags):
     def __post_init__(self) -> None:
         embedded = self.data is None
         if self.generator_steps is None:
-            self.generator_steps = 400 if embedded else 1600
+            self.generator_steps = 400 if embedded else 2000
         if self.adversarial_steps is None:
-            self.adversarial_steps = 500 if embedded else 600
+            self.adversarial_steps = 500 if embedded else 450
 
 
 def main(flags: SketchToImage) -> None:
@@ -95,6 +98,7 @@ def main(flags: SketchToImage) -> None:
         condition_channels=3,
         width=flags.critic_width,
         layers=flags.critic_layers,
+        shrink=flags.critic_shrink,
         norm="instance",
         spectral=False,
     )
@@ -129,6 +133,7 @@ def main(flags: SketchToImage) -> None:
         persuade,
         lr=flags.adversarial_lr,
         optimizer=adam(betas=(0.5, 0.99)),
+        schedule=flat_cosine(0.5),
         clip=1.0,
         ema=0.995,
         hold_statistics=True,

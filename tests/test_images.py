@@ -192,7 +192,13 @@ def test_suffixes_are_matched_in_any_case():
 def test_saturation_of_known_colours():
     colours = torch.tensor([[255, 0, 0], [128, 128, 128], [0, 0, 0], [200, 100, 150], [255, 255, 255]])
     pictures = (colours / 127.5 - 1).view(5, 3, 1, 1).expand(5, 3, 2, 2)
-    assert images.saturation(pictures).tolist() == pytest.approx([1, 0, 0, 0.5, 0], abs=1e-6)
+    assert images.saturation(pictures).tolist() == pytest.approx([1, 0, 0, 100 / 255, 0], abs=1e-6)
+
+
+def test_noise_in_black_lines_is_hardly_saturation():
+    lines = -torch.ones(1, 3, 16, 16)
+    noise = torch.randn(lines.shape, generator=torch.Generator().manual_seed(0)) * 0.03
+    assert images.saturation(lines + noise) < 0.02
 
 
 def test_luminance_agrees_with_pillow():

@@ -9,12 +9,12 @@ from gangen.metrics.protocol import Metric, describe, unit
 
 
 def saturation(output: Tensor, target: Tensor) -> Tensor:
-    """HSV saturation of the output, 0 for grey to 1; see `gangen.images.saturation`."""
+    """Saturation of the output, 0 for grey to 1; see `gangen.images.saturation`."""
     return images.saturation(output.float())
 
 
 def saturation_target(output: Tensor, target: Tensor) -> Tensor:
-    """HSV saturation of the target: what the output's should come to."""
+    """Saturation of the target: what the output's should come to."""
     return images.saturation(target.float())
 
 
@@ -43,11 +43,11 @@ def colourfulness_gap(output: Tensor, target: Tensor) -> Tensor:
     return (colourfulness(output, target) - colourfulness_target(output, target)).abs()
 
 
-_HSV = describe(value="mean over pixels of (max - min) / max, 0 where black")
+_PURITY = describe(value="mean over pixels of max - min over the channels")
 _OPPONENT = describe(range="0..255, clamped, not rounded", value="M3 of Hasler & Suesstrunk 2003")
-SATURATION = Metric("saturation", saturation, None, _HSV)
-SATURATION_TARGET = Metric("saturation_target", saturation_target, None, _HSV)
-SATURATION_GAP = Metric("saturation_gap", saturation_gap, "lower", _HSV)
+SATURATION = Metric("saturation", saturation, None, _PURITY)
+SATURATION_TARGET = Metric("saturation_target", saturation_target, None, _PURITY)
+SATURATION_GAP = Metric("saturation_gap", saturation_gap, "lower", _PURITY)
 COLOURFULNESS = Metric("colourfulness", colourfulness, None, _OPPONENT)
 COLOURFULNESS_TARGET = Metric("colourfulness_target", colourfulness_target, None, _OPPONENT)
 COLOURFULNESS_GAP = Metric("colourfulness_gap", colourfulness_gap, "lower", _OPPONENT)
