@@ -105,6 +105,8 @@ def evaluate_run(
         DataError: the data are not what the flags say.
         UserError: it is not told what to evaluate on, or the generator is not for the pairs.
     """
+    if batch_size < 1:
+        raise UserError(f"--batch-size {batch_size}: expected 1 or more.")
     folder = find_pipeline(run)
     pipeline = Pipeline.from_pretrained(folder, device=device)
     pairs = _open(Path(run), flags or DataFlags(), pipeline)
@@ -112,11 +114,15 @@ def evaluate_run(
 
     def painted() -> Iterator[tuple[str, Tensor, Tensor]]:
         for first in range(0, len(pairs), batch_size):
-            indices = range(first, min(first + batch_size, len(pairs)))
-            batches = [(pairs.source.names[index], pairs[index]) for index in indices]
-            # A data set gives the next sample in place of one that it cannot read, which would count twice.
-            read = [batch for name, batch in batches if name == batch.name]
-            done.skipped += [f"{name} could not be read" for name, batch in batches if name != batch.name]
+            read = []
+            for index in range(first, min(first + batch_size, len(pairs))):
+                # A data set gives the next sample in place of one that it cannot read, which would count twice.
+                try:
+                    pairs.source.read(index)
+                except PictureError as error:
+                    done.skipped.append(str(error))
+                else:
+                    read.append(pairs[index])
             outputs = pipeline([batch.input for batch in read], batch_size=batch_size) if read else []
             for batch, output in zip(read, outputs, strict=True):
                 yield str(batch.name), images.to_tensor(output), batch.target
@@ -124,7 +130,10 @@ def evaluate_run(
     done.results = judge(
         painted(),
         metrics,
-        protocol={"prepared": f"central square at {pairs.size} px"},
+        protocol={
+            "prepared": f"central square at {pairs.size} px",
+            "inputs": "given" if pairs.draw is None else "drawn sketches",
+        },
         about={
             "run": Path(run).resolve().name if Path(run).exists() else str(run),
             "weights": weights.fingerprint(folder / "model.safetensors"),
@@ -145,7 +154,7 @@ def _open(run: Path, flags: DataFlags, pipeline: Pipeline) -> Pairs:
             f"{run} does not tell what it was trained on (it has no config.json of a recipe). Name pictures with "
             "--data DIR."
         )
-    size = flags.size or own.get("size") or pipeline.config.get("trained_size")
+    size = flags.size if flags.size is not None else own.get("size") or pipeline.config.get("trained_size")
     if size is None:
         raise UserError(f"{run} does not tell the size of its pictures. Give --size PIXELS.")
     told: dict[str, Any] = vars(flags) if flags.tells_pairs else own

@@ -32,6 +32,8 @@ F = TypeVar("F", bound="Flags")
 _MAY_CHANGE = {"out", "resume", "track", "workers"}
 """Flags that change nothing of what is computed, so that a run may be resumed with others."""
 
+_UNKNOWN = "did not exist when that run was started"
+
 
 @dataclass(kw_only=True)
 class Flags:
@@ -249,9 +251,11 @@ def _holds_a_run(folder: Path) -> bool:
 def _check_flags(folder: Path, flags: Flags) -> None:
     different = _differences(folder, flags)
     if different:
+        older = any(_UNKNOWN in text for text in different)
+        remedy = "Resume it with the older gangen that made it" if older else "Repeat its own flags"
         raise RunError(
-            f"--resume: the run in {folder} has other flags: {'; '.join(different)}. Repeat its own flags, or "
-            "start a new run in another --out."
+            f"--resume: the run in {folder} has other flags: {'; '.join(different)}. {remedy}, or start a new run "
+            "in another --out."
         )
 
 
@@ -263,11 +267,13 @@ def _differences(folder: Path, flags: Flags) -> list[str]:
         return [f"{folder / 'config.json'} is missing or cannot be read"]
     now = _plain(dataclasses.asdict(flags))
     names = [name for name in now if name not in _MAY_CHANGE and before.get(name) != now[name]]
-    return [f"--{name.replace('_', '-')} was {before.get(name)} and is {now[name]}" for name in names]
+    told = {name: f"was {before[name]} and is {now[name]}" if name in before else _UNKNOWN for name in names}
+    return [f"--{name.replace('_', '-')} {text}" for name, text in told.items()]
 
 
 def _check_ranges(flags: Flags) -> None:
     """Refuse numbers that mean nothing, before anything is written."""
+    # 11: the window of SSIM, which validation measures
     least = {"size": 11, "batch_size": 1, "workers": 0, "threads": 0, "log_every": 0, "save_every": 0, "seed": 0}
     for field in dataclasses.fields(flags):
         value = getattr(flags, field.name)

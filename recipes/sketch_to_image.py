@@ -1,7 +1,8 @@
 """Paint pictures from sketches.
 
 Three phases: the generator alone learns to imitate, the critic alone learns to tell painted from real, then both
-play against each other, the critic until it is good enough, the generator in between ("NoGAN", Antic 2019).
+play against each other for a short while ("NoGAN", Antic 2019), the critic twice in a row where it is worse than
+undecided.
 
 With no flags it draws its own sketches from photographs that ship with scikit-image and takes about 5 minutes on
 two CPU cores. With your own pictures:
@@ -46,8 +47,7 @@ class SketchToImage(recipe.Flags):
     critic_steps: int = 100
     """Steps of the critic alone."""
     adversarial_steps: int | None = None
-    """Steps of both, whoever has the turn; by default 450, and 500 on the embedded photographs. Few on purpose:
-    most of what the critic can teach is learned early, and then likeness wears off."""
+    """Steps of both, whoever has the turn; by default 450, and 500 on the embedded photographs."""
     lr: float = 1e-3
     """Peak learning rate of the generator while it is alone."""
     adversarial_lr: float = 1e-4
@@ -57,13 +57,14 @@ class SketchToImage(recipe.Flags):
     fool: float = 0.5
     """Weight of the critic's opinion in the generator's loss, against 1 for the pixels."""
     critic_threshold: float = 1.4
-    """The critic hands over when its loss (undecided: 1.39) is below this, or after two steps."""
+    """The critic hands over when its loss (undecided: 1.39) is below this, after two steps at the latest."""
     perceptual: Path | None = None
     """VGG-16's convolutions (torchvision's names, .safetensors or .pth), to compare features besides pixels."""
     critic_width: int = 32
     """Channels of the critic's first layer; doubled with each further one."""
     critic_layers: int = 2
-    """Halvings in the critic: it judges patches of 16, 34 or 70 pixels with 1, 2 or 3 of them."""
+    """Halvings in the critic: with 1, 2 or 3 of them it judges patches of 16, 34 or 70 pixels, times
+    --critic-shrink."""
     critic_shrink: int = 2
     """By what pictures are averaged down before the critic sees them, which widens its patches by as much: with 2
     or more it asks for colours and shapes rather than for texture; 1 for pictures as they are."""

@@ -8,9 +8,9 @@ from PIL import Image
 
 from gangen import weights
 from gangen.data import open_pairs
-from gangen.errors import DataError, PictureError, UserError
+from gangen.errors import DataError, PictureError, ProtocolError, UserError
 from gangen.evaluation import DataFlags, evaluate_run, score_folders
-from gangen.metrics import L1, PSNR, SSIM, cropped, pixel_metrics
+from gangen.metrics import L1, PSNR, SSIM, compare, cropped, pixel_metrics
 from gangen.nets import Body, ImageHead, UNet
 from gangen.pipeline import Pipeline
 from tests.test_cli import photograph
@@ -165,15 +165,23 @@ def test_flags_overrule_what_the_run_was_trained_on(run, tmp_path):
     (drawn,) = evaluate_run(run, [L1], DataFlags(data=tmp_path / "halves", draw=True), device="cpu").results
     assert cut.values.keys() == {"0.png", "1.png"} == drawn.values.keys()
     assert cut.value != drawn.value
+    with pytest.raises(ProtocolError, match="inputs 'given' and 'drawn sketches'"):
+        compare(cut, drawn)
 
 
 def test_an_unreadable_validation_picture_is_skipped_and_none_counts_twice(run, tmp_path):
     moved = shutil.copytree(run / "data", tmp_path / "data")
     (moved / "val" / "color" / "2.png").write_bytes(b"no picture")
-    with pytest.warns(UserWarning, match=r"2\.png"):
-        done = evaluate_run(run, [L1], DataFlags(data=moved), device="cpu")
+    done = evaluate_run(run, [L1], DataFlags(data=moved), device="cpu")
     assert list(done.results[0].values) == ["0", "1", "3", "4"]
-    assert len(done.skipped) == 1
+    (skipped,) = done.skipped
+    assert "2.png" in skipped
+    assert "cannot read" in skipped
+
+
+def test_a_batch_of_nothing_is_refused(run):
+    with pytest.raises(UserError, match="--batch-size 0"):
+        evaluate_run(run, [L1], batch_size=0, device="cpu")
 
 
 def test_what_to_evaluate_on_must_be_told(run, tmp_path):

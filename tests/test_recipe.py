@@ -133,6 +133,15 @@ def test_a_taken_folder_is_refused_with_what_differs(pairs: Path, tmp_path: Path
     assert (run / "log.jsonl").read_bytes() == before
 
 
+def test_a_run_of_an_older_gangen_is_not_resumed_by_other_rules(pairs: Path, tmp_path: Path) -> None:
+    run = train(out=tmp_path / "run", **two_folders(pairs))
+    config = json.loads((run / "config.json").read_text())
+    del config["flags"]["critic_shrink"]
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunError, match=r"--critic-shrink did not exist when .* the older gangen"):
+        train(out=run, resume=True, **two_folders(pairs))
+
+
 def test_resume_needs_a_run_and_its_own_data(pairs: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds no run"):
         train(out=tmp_path / "nothing", resume=True, **two_folders(pairs))

@@ -43,7 +43,9 @@ class Comparison:
     @property
     def winner(self) -> str | None:
         """Which one is better, "first" or "second"; None while the interval holds 0 or there is none."""
-        if self.better is None or self.interval is None or self.interval.low <= 0 <= self.interval.high:
+        if self.better is None or self.interval is None:
+            return None
+        if not (self.interval.low > 0 or self.interval.high < 0):
             return None
         return "second" if (self.difference > 0) == (self.better == "higher") else "first"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -35,7 +36,7 @@ def judge(
         device: where to compute.
 
     Raises:
-        UserError: there is no picture, or one is too small for a metric; names it.
+        UserError: there is no picture, or one is too small for a metric, or its value is not finite; names it.
         ValueError: two pictures have one name, or an output and its target differ in shape.
     """
     names = [metric.name for metric in metrics]
@@ -52,9 +53,12 @@ def judge(
         ours, theirs = output[None].to(device), target[None].to(device)
         for metric in metrics:
             try:
-                values[metric.name][name] = metric(ours, theirs).item()
+                value = metric(ours, theirs).item()
             except UserError as error:
                 raise UserError(f"{name}: {error}") from error
+            if not math.isfinite(value):
+                raise UserError(f"{name}: {metric.name} is {value}. Look for pixels that are not finite in it.")
+            values[metric.name][name] = value
     if not seen:
         raise UserError("there is no picture to judge. Give one at least.")
     shared = {

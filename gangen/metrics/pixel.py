@@ -65,13 +65,13 @@ def ssim(output: Tensor, target: Tensor, *, channel: Channel = "rgb", data_range
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    output, target = _view(output, target, channel)
+    output, target = _exact(*_view(output, target, channel))
     require_side("SSIM", output, _LEAST["SSIM"])
     _, everywhere = structural_similarity_index_measure(
         output, target, sigma=_SIGMA, data_range=data_range / 255, reduction="none", return_full_image=True
     )
     border = _WINDOW // 2
-    return everywhere[..., border:-border, border:-border].mean(dim=(1, 2, 3))
+    return everywhere[..., border:-border, border:-border].mean(dim=(1, 2, 3)).float()
 
 
 def ms_ssim(output: Tensor, target: Tensor, *, channel: Channel = "rgb", data_range: float = 255.0) -> Tensor:
@@ -91,11 +91,12 @@ def ms_ssim(output: Tensor, target: Tensor, *, channel: Channel = "rgb", data_ra
     """
     from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
-    output, target = _view(output, target, channel)
+    output, target = _exact(*_view(output, target, channel))
     require_side("MS-SSIM", output, _LEAST["MS-SSIM"])
-    return multiscale_structural_similarity_index_measure(
+    values = multiscale_structural_similarity_index_measure(
         output, target, sigma=_SIGMA, data_range=data_range / 255, reduction="none", normalize="relu"
     )
+    return values.float()
 
 
 def pixel_metrics(channel: Channel = "rgb", data_range: float = 255.0) -> tuple[Metric, Metric, Metric, Metric]:
@@ -130,6 +131,16 @@ def pixel_metrics(channel: Channel = "rgb", data_range: float = 255.0) -> tuple[
 
 
 L1, PSNR, SSIM, MS_SSIM = pixel_metrics()
+
+
+def _exact(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in float64, where the device has it.
+
+    A variance as the difference of two means of squares needs more digits than the TF32 of a GPU's convolutions.
+    """
+    if output.device.type == "mps":
+        return output, target
+    return output.double(), target.double()
 
 
 def _view(output: Tensor, target: Tensor, channel: Channel) -> tuple[Tensor, Tensor]:

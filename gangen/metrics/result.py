@@ -89,7 +89,7 @@ class Result:
             told = float(content["value"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"this is no result of gangen ({type(error).__name__}: {error}).") from error
-        if not result.values or abs(result.value - told) > 1e-6 * max(1, abs(told)):
+        if not result.values or not abs(result.value - told) <= 1e-6 * max(1, abs(told)):
             raise UserError(
                 f"the value of {result.metric}, {told}, is not the mean of its {len(result.values)} values."
             )

@@ -29,16 +29,16 @@ class PatchCritic(nn.Module):
     With `shrink` the critic sees the picture averaged down, like the coarse critics of pix2pixHD (Wang et al.
     2018, arXiv:1711.11585, section 3.2) and the colour critic of DPED (Ignatov et al. 2017, arXiv:1704.02470): it
     judges colours and shapes and cannot ask for texture. A patch is then `shrink` times as wide, and so is
-    `smallest`.
+    `smallest`. Rows and columns that are left over when a side is divided by `shrink` are not seen.
 
     Args:
         in_channels: channels of the pictures that are judged.
         condition_channels: channels of what the picture was made from; 0 to judge the picture by itself.
         width: channels of the first layer.
         layers: how often the picture is halved.
-        shrink: by what the picture is averaged down first; 1 to see it as it is.
         norm: "instance" normalises between the first and the last layer; "none" does not.
         spectral: bound every layer's gain (spectral norm, Miyato et al. 2018, arXiv:1802.05957).
+        shrink: by what the picture is averaged down first; 1 to see it as it is.
     """
 
     def __init__(
@@ -47,9 +47,10 @@ class PatchCritic(nn.Module):
         condition_channels: int = 0,
         width: int = 64,
         layers: int = 3,
-        shrink: int = 1,
         norm: Literal["none", "instance"] = "none",
         spectral: bool = True,
+        *,
+        shrink: int = 1,
     ) -> None:
         super().__init__()
         if norm not in ("none", "instance"):
@@ -60,9 +61,9 @@ class PatchCritic(nn.Module):
             "condition_channels": condition_channels,
             "width": width,
             "layers": layers,
-            "shrink": shrink,
             "norm": norm,
             "spectral": spectral,
+            "shrink": shrink,
         }
         self.smallest = shrink * 2**layers
         wrap = _wrap(spectral)
@@ -175,7 +176,7 @@ def _joined(critic: PatchCritic | WholeCritic, picture: Tensor, condition: Tenso
         raise UserError(
             f"a picture of {width}x{height} pixels is too small for this {type(critic).__name__}, which needs "
             f"{critic.smallest} a side; train at a larger size, or build it with fewer "
-            f"{'layers' if isinstance(critic, PatchCritic) else 'blocks'}."
+            f"{'layers or a smaller shrink' if isinstance(critic, PatchCritic) else 'blocks'}."
         )
     expected = critic.config["condition_channels"]
     if not expected:

@@ -139,5 +139,7 @@ def test_pictures_that_cannot_be_judged_are_named():
             ((name, output.mT, target.mT) for name, output, target in list(pictures())[7:]),
             [cropped(PSNR, 10)],
         )
+    with pytest.raises(UserError, match=r"^0: l1 is nan"):
+        judge([(name, output * torch.nan, target) for name, output, target in pictures(1)], [L1])
     with pytest.raises(ValueError, match="two pictures have the name '0'"):
         judge([*pictures(1), *pictures(1)], [PSNR])
