@@ -14,7 +14,7 @@ from torch import Tensor
 from gangen import __version__, images
 from gangen.errors import UserError
 from gangen.metrics.protocol import Measure
-from gangen.metrics.result import Result, bootstrap
+from gangen.metrics.result import Result
 
 
 @torch.no_grad()
@@ -69,13 +69,8 @@ def judge(
         "versions": _versions(),
     }
     return [
-        Result(
-            metric=metric.name,
-            better=metric.better,
-            values=values[metric.name],
-            protocol={**metric.protocol, **shared},
-            interval=bootstrap(list(values[metric.name].values())),
-            about=dict(about or {}),
+        Result.of_pictures(
+            metric.name, metric.better, values[metric.name], {**metric.protocol, **shared}, dict(about or {})
         )
         for metric in metrics
     ]
