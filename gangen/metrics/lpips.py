@@ -44,6 +44,9 @@ class LPIPS:
         head: file of the linear layers (`linN.model.1.weight`); those of version 0.1, which come with
             torchmetrics, when None.
 
+    Attributes:
+        least: side in pixels below which pictures are too small.
+
     Raises:
         WeightsError: a file cannot be read or belongs to another network.
     """
@@ -55,7 +58,7 @@ class LPIPS:
         self, net: Literal["alex", "vgg"] = "alex", *, weights: str | Path, head: str | Path | None = None
     ) -> None:
         head = head or str(resources.files("torchmetrics") / f"functional/image/lpips_models/{net}.pth")
-        self._least = _BACKBONES[net].least
+        self.least = _BACKBONES[net].least
         self._network = _Embedding(_BACKBONES[net], Path(weights), Path(head)).eval().requires_grad_(False)
         self.protocol: dict[str, Any] = {
             **describe(range="-1..1, clamped, not rounded"),
@@ -74,7 +77,7 @@ class LPIPS:
             UserError: a side is too short for the network (31 pixels for "alex", 16 for "vgg").
         """
         output, target = unit(output, target)
-        require_side("LPIPS", output, self._least)
+        require_side("LPIPS", output, self.least)
         ours, theirs = self.points(torch.cat([output, target]) * 2 - 1).chunk(2)
         return (ours - theirs).square().sum(dim=1)
 
@@ -123,12 +126,12 @@ class _Embedding(nn.Module):
         """
         x = (pictures - self.shift) / self.scale
         points = []
-        heads = iter(self.head.values())
+        heads = self.head.parameters()
         for index, layer in enumerate(self.features):
             x = layer(x)
             if index in self.taps:
                 length = x.square().sum(dim=1, keepdim=True).sqrt()
-                scale = (next(heads).weight.squeeze(0) / x[0, 0].numel()).sqrt()
+                scale = (next(heads).squeeze(0) / x[0, 0].numel()).sqrt()
                 points.append((scale * (x / (length + 1e-10))).flatten(1))
         return torch.cat(points, dim=1)
 
