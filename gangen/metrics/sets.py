@@ -169,7 +169,7 @@ class Seen:
 def _protocol(features: FeatureNet, **more: Any) -> dict[str, Any]:
     told = {key: value for key, value in features.protocol.items() if key != "versions"}
     versions = {"versions": features.protocol["versions"]} if "versions" in features.protocol else {}
-    return describe(features=told, **more, **versions)
+    return describe(range="-1..1, clamped", features=told, **more, **versions)
 
 
 def _frechet(outputs: Tensor, targets: Tensor) -> Estimate:
