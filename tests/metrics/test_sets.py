@@ -12,7 +12,6 @@ from gangen.metrics import (
     LPIPS,
     FeatureNet,
     Metrics,
-    bootstrap,
     compare,
     diversity,
     fid,
@@ -22,6 +21,7 @@ from gangen.metrics import (
     read_results,
     write_results,
 )
+from gangen.metrics.result import bootstrap, bootstrap_sum
 from tests.metrics.noise import noise
 
 MEANS = FeatureNet(lambda pictures: pictures.mean(dim=(2, 3)), {"network": "mean colours"})
@@ -151,14 +151,24 @@ def test_reduced_precision_of_a_training_does_not_reach_its_metrics():
 
 
 def test_sets_of_unlike_counts_and_sizes_are_judged_and_say_so(tmp_path):
-    outputs = [noise(3, 8 + i, 9, seed=i) for i in range(4)]
-    results = judge_sets(named(outputs), named(noise(3, 3, 8, 8, seed=9), "t"), [fid(MEANS), kid(MEANS)])
+    outputs, targets = [noise(3, 8 + i, 9, seed=i) for i in range(4)], noise(3, 3, 8, 8, seed=9)
+    results = judge_sets(named(outputs), named(targets, "t"), [fid(MEANS), kid(MEANS)])
     distance, discrepancy = results
     assert distance.protocol["counts"] == {"outputs": 4, "targets": 3}
     assert distance.protocol["features"] == {"network": "mean colours"}
     assert (distance.interval, distance.values) == (None, {})
     assert distance.protocol["interval"].startswith("none: ")
-    assert discrepancy.interval.low < discrepancy.value < discrepancy.interval.high
+    interval = discrepancy.interval
+    swing = bootstrap_sum(
+        [
+            pull.tolist()
+            for pull in kid(MEANS)(
+                *(torch.cat([MEANS(picture[None]) for picture in s]) for s in (outputs, targets))
+            ).pulls
+        ]
+    )
+    assert interval.low == pytest.approx(discrepancy.value + swing.low, rel=1e-4)
+    assert interval.high == pytest.approx(discrepancy.value + swing.high, rel=1e-4)
     write_results(results, tmp_path / "sets.json")
     assert read_results(tmp_path / "sets.json") == results
 
