@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from gangen import images, weights
-from gangen.data import Files, Pairs, match_folders, open_pairs
+from gangen.data import Files, Pairs, match_folders, open_folder, open_pairs
 from gangen.data.sources import Halves
 from gangen.errors import DataError, PictureError, UserError
-from gangen.metrics import Measure, Result, judge
+from gangen.metrics import Measure, Result, SetMetric, divided, judge, judge_sets
 from gangen.pipeline import Pipeline, find_pipeline
 
 Upscale = Literal["bicubic"]
@@ -50,11 +50,16 @@ class DataFlags:
 
 
 def score_folders(
-    outputs: str | Path, targets: str | Path, metrics: Sequence[Measure], *, upscale: Upscale | None = None
+    outputs: str | Path,
+    targets: str | Path,
+    metrics: Sequence[Measure | SetMetric],
+    *,
+    upscale: Upscale | None = None,
 ) -> Evaluation:
     """Judge the pictures of a folder, whoever made them, against those of equal name in another.
 
-    Names are paths inside the folder, without suffix. A picture without partner is left out with a warning.
+    Names are paths inside the folder, without suffix. A picture without partner is left out with a warning. With
+    set metrics alone, and nothing to enlarge, names, sizes and counts do not matter and no picture is left out.
 
     Args:
         outputs: the folder to judge.
@@ -68,8 +73,17 @@ def score_folders(
         PictureError: none of the pictures can be read.
         UserError: a picture is too small for a metric.
     """
-    files = match_folders(outputs, targets)
     done = Evaluation()
+    measures, set_metrics = divided(metrics)
+    if not measures and not upscale:
+        done.results = judge_sets(
+            _read_alone(open_folder(outputs), done.skipped),
+            _read_alone(open_folder(targets), done.skipped),
+            set_metrics,
+            about={"outputs": str(outputs), "targets": str(targets)},
+        )
+        return done
+    files = match_folders(outputs, targets)
     factor = _factor(files) if upscale else 1
     done.results = judge(
         _read(files, factor, done.skipped),
@@ -82,7 +96,7 @@ def score_folders(
 
 def evaluate_run(
     run: str | Path,
-    metrics: Sequence[Measure],
+    metrics: Sequence[Measure | SetMetric],
     flags: DataFlags | None = None,
     *,
     batch_size: int = 8,
@@ -200,6 +214,21 @@ def _read(files: Files, factor: int, skipped: list[str]) -> Iterator[tuple[str, 
         yield name, images.to_tensor(output), images.to_tensor(target)
     if len(skipped) == len(files.names):
         raise PictureError(f"none of the {len(skipped)} pairs can be read. {skipped[0]}")
+
+
+def _read_alone(files: Files, skipped: list[str]) -> Iterator[tuple[str, Tensor]]:
+    """Read (name, picture); add to `skipped` why one cannot be read."""
+    unread: list[str] = []
+    for index, name in enumerate(files.names):
+        try:
+            (picture,) = files.read(index)
+        except PictureError as error:
+            unread.append(str(error))
+        else:
+            yield name, images.to_tensor(picture)
+    if len(unread) == len(files.names):
+        raise PictureError(f"none of the {len(unread)} pictures can be read. {unread[0]}")
+    skipped += unread
 
 
 def _factor(files: Files) -> int:

@@ -54,6 +54,10 @@ def test_score_names_what_it_left_out(capsys, folders):
         (["score", "ours", "theirs", "--upscale", "bicubic"], "exactly a half"),
         (["score", "ours", "theirs", "--metric", "ms_ssim"], "at least 176x176"),
         (["score", "ours", "theirs", "--lpips-weights", "gone.pth"], "gone.pth"),
+        (["score", "ours", "theirs", "--metric", "kid", "--features", "gone.pth"], "gone.pth"),
+        (["score", "ours", "theirs", "--metric", "kid", "--feature-net", "eye", "--features", "x"], "eye is no"),
+        (["score", "ours", "theirs", "--metric", "kid", "--crop", "2"], "--crop 2: kid see whole pictures"),
+        (["score", "ours", "theirs", "--metric", "diversity"], "--lpips-weights FILE"),
         (["evaluate", "nowhere"], "no folder nowhere"),
         (["compare", "a.json", "b.json"], "cannot read a.json"),
     ],
@@ -131,6 +135,39 @@ def test_lpips_is_added_by_its_weights(capsys, run, tmp_path):
     assert len(protocol["weights"]) == 16
 
 
+def test_sets_are_judged_by_the_network_that_is_named(capsys, folders, tmp_path):
+    from torchvision.models import alexnet, vgg16
+
+    torch.manual_seed(0)
+    torch.save(alexnet(weights=None).state_dict(), tmp_path / "alex.pth")
+    (folders[0] / "a.png").rename(folders[0] / "of-another-name.png")
+    words = [
+        "--features",
+        tmp_path / "alex.pth",
+        "--lpips-weights",
+        tmp_path / "alex.pth",
+        "--out",
+        tmp_path / "s",
+    ]
+    names = ["fid", "diversity_target", "kid", "diversity"]
+    code, told, warned = gangen_says(
+        capsys, "score", *folders, "--metric", *names, "--feature-net", "alexnet", *words
+    )
+    assert (code, warned) == (0, "")
+    rows = told.splitlines()[1:]
+    assert [row.split()[0] for row in rows] == names
+    assert {tuple(row.split()[-3:-1]) for row in rows} == {("3,", "3")}
+    assert [row.split()[-1] for row in rows] == ["lower", "–", "lower", "–"]
+    results = json.loads((tmp_path / "s").read_text())["results"]
+    assert results[0]["protocol"]["features"]["network"] == "torchvision alexnet"
+    with torch.device("meta"):
+        layers = vgg16(weights=None).features.state_dict()
+    torch.save({f"features.{k}": torch.full(v.shape, 0.01) for k, v in layers.items()}, tmp_path / "vgg.pth")
+    words = ["--dists-weights", tmp_path / "vgg.pth", "--metric", "l1"]
+    code, told, _ = gangen_says(capsys, "score", *folders, *words)
+    assert (code, [line.split()[0] for line in told.splitlines()[1:]]) == (0, ["l1", "dists"])
+
+
 def test_set5_is_one_command(capsys, shared):
     set5 = shared / "data" / "set5"
     words = ["--metric", "psnr", "ssim", "--channel", "y", "--crop", "4", "--upscale", "bicubic"]
@@ -141,4 +178,5 @@ def test_set5_is_one_command(capsys, shared):
 
 
 def test_the_command_line_knows_the_librarys_metrics():
-    assert set(typing.get_args(MetricName)) == {metric.name for metric in (*pixel_metrics(), *COLOUR)}
+    of_sets = {"fid", "kid", "diversity", "diversity_target"}
+    assert set(typing.get_args(MetricName)) == {metric.name for metric in (*pixel_metrics(), *COLOUR)} | of_sets

@@ -165,13 +165,26 @@ def test_the_scores_of_the_docs_are_what_is_printed(
             main(shlex.split(command)[1:])
         return end.value.code, capsys.readouterr().out
 
-    score, compare = commands(page)
-    assert [printed(score)] == [(0, text) for text in blocks(page, "text")]
+    score, _, compare = commands(page)
+    assert printed(score) == (0, blocks(page, "text")[0])
     shutil.copy("bicubic.json", "mine.json")
     assert printed(compare)[0] == 0
     _, table = printed("gangen score set5/lr set5/hr --upscale bicubic --metric psnr --out mine.json")
     assert f"baseline has {table.splitlines()[1].split()[1]} dB in RGB" in page
     assert printed(compare)[0] == 2
+
+
+@pytest.mark.slow
+def test_the_numbers_of_sets_in_the_docs_are_what_is_printed(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for name in ("openmoji", "weights"):
+        Path(name).symlink_to(shared / "data" / name)
+    with pytest.raises(SystemExit) as end:
+        main(shlex.split(commands(page)[1])[1:])
+    assert (end.value.code, capsys.readouterr().out) == (0, blocks(page, "text")[1])
 
 
 def test_the_gan_of_the_readme_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from gangen import weights
 from gangen.data import open_pairs
 from gangen.errors import DataError, PictureError, ProtocolError, UserError
 from gangen.evaluation import DataFlags, evaluate_run, score_folders
-from gangen.metrics import L1, PSNR, SSIM, compare, cropped, pixel_metrics
+from gangen.metrics import L1, PSNR, SSIM, FeatureNet, compare, cropped, fid, judge_sets, kid, pixel_metrics
 from gangen.nets import Body, ImageHead, UNet
 from gangen.pipeline import Pipeline
 from tests.test_cli import photograph
@@ -101,6 +101,40 @@ def test_unequal_sizes_are_refused_with_both_files_and_sizes(folders):
         score_folders(ours, theirs, [L1])
 
 
+MEANS = FeatureNet(lambda pictures: pictures.mean(dim=(2, 3)), {"network": "mean colours"})
+
+
+def test_sets_are_judged_whatever_the_pictures_are_called_and_however_many_there_are(folders):
+    ours, theirs = folders
+    for path in list(ours.rglob("*.*")):
+        path.rename(path.with_stem(f"other-{path.stem}"))
+    photograph(ours / "more.png", 30, 31, 9)
+    (ours / "broken.png").write_bytes(b"no picture")
+    done = score_folders(ours, theirs, [fid(MEANS), kid(MEANS)])
+    (skipped,) = done.skipped
+    assert "broken.png" in skipped
+    assert [result.protocol["counts"] for result in done.results] == [{"outputs": 4, "targets": 3}] * 2
+    sets = [
+        [(str(i), torch.from_numpy(levels(path)).permute(2, 0, 1) / 127.5 - 1) for i, path in enumerate(paths)]
+        for paths in ([*ours.rglob("other-*"), ours / "more.png"], theirs.rglob("*.*"))
+    ]
+    (expected,) = judge_sets(*sets, [kid(MEANS)])
+    assert done.results[1].value == pytest.approx(expected.value, rel=1e-5)
+    for path in theirs.rglob("*.*"):
+        path.write_bytes(b"no picture")
+    with pytest.raises(PictureError, match="none of the 3 pictures"):
+        score_folders(ours, theirs, [kid(MEANS)])
+
+
+def test_beside_metrics_of_pairs_the_sets_are_those_of_the_pairs(folders):
+    ours, theirs = folders
+    photograph(ours / "alone.png")
+    with pytest.warns(UserWarning, match="no partner"):
+        l1, discrepancy = score_folders(ours, theirs, [L1, kid(MEANS)]).results
+    assert len(l1.values) == 3
+    assert discrepancy.protocol["counts"] == {"outputs": 3, "targets": 3}
+
+
 @pytest.mark.parametrize("factor", [2, 3, 4])
 def test_small_pictures_are_enlarged_by_a_whole_factor_that_the_protocol_tells(tmp_path, factor):
     for seed, name in enumerate(("a", "b")):
@@ -135,8 +169,10 @@ def test_the_published_baseline_of_set5_is_reproduced(shared):
 
 
 def test_a_run_is_evaluated_on_the_pairs_that_it_was_validated_on(run):
-    done = evaluate_run(run, [L1, SSIM], device="cpu", batch_size=2)
-    l1, ssim = done.results
+    done = evaluate_run(run, [L1, SSIM, kid(MEANS)], device="cpu", batch_size=2)
+    l1, ssim, discrepancy = done.results
+    assert discrepancy.protocol["counts"] == {"outputs": 5, "targets": 5}
+    assert discrepancy.protocol["prepared"] == ssim.protocol["prepared"]
     assert list(l1.values) == ["0", "1", "2", "3", "4"]
     data = run / "data"
     _, pairs = open_pairs(data, input_folder="sketch", target_folder="color", size=32)

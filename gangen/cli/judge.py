@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
@@ -15,7 +16,7 @@ from gangen.errors import UserError
 
 if TYPE_CHECKING:
     from gangen.evaluation import Evaluation
-    from gangen.metrics import Interval, Measure
+    from gangen.metrics import FeatureNet, Interval, Measure, Result, SetMetric
 
 MetricName = Literal[
     "l1",
@@ -28,8 +29,15 @@ MetricName = Literal[
     "colourfulness",
     "colourfulness_target",
     "colourfulness_gap",
+    "fid",
+    "kid",
+    "diversity",
+    "diversity_target",
 ]
-"""The metrics that need no weights; a literal, because the library's own tuples are not imported for --help."""
+"""The metrics that a flag names; a literal, because the library's own tuples are not imported for --help.
+
+LPIPS and DISTS are added by their weights.
+"""
 
 _Metrics = Annotated[tuple[MetricName, ...], arg(aliases=["--metrics"])]
 
@@ -43,12 +51,16 @@ def score(
     crop: int = 0,
     upscale: Literal["bicubic"] | None = None,
     lpips_weights: Path | None = None,
+    dists_weights: Path | None = None,
+    features: Path | None = None,
+    feature_net: str = "inception",
     out: Path | None = None,
 ) -> int:
     """Judge the pictures in DIR_A, whoever made them, against those of equal name in DIR_B.
 
-    Names are paths inside the folder, without suffix. Pictures without a partner are counted and left out.
-    Pictures that cannot be read are named and left out, and the exit code is then 1.
+    Names are paths inside the folder, without suffix. Pictures without a partner are counted and left out; where
+    only fid, kid and diversity are asked for, which are of whole sets, names and counts do not matter. Pictures
+    that cannot be read are named and left out, and the exit code is then 1.
 
     Example: gangen score painted my_photographs --metric psnr ssim
 
@@ -59,13 +71,19 @@ def score(
         channel: what l1, psnr, ssim and ms_ssim compare: rgb, or y, the luma (16..235) of super-resolution.
         crop: pixels cut from each border first; by custom the factor in super-resolution.
         upscale: first enlarge the pictures in DIR_A, which are all a half, a third or a quarter of those in DIR_B.
-        lpips_weights: AlexNet's convolutions (torchvision's names, .safetensors or .pth), to add LPIPS.
+        lpips_weights: AlexNet's convolutions (torchvision's names, .safetensors or .pth), to add LPIPS, or for
+            diversity where that is asked for.
+        dists_weights: VGG-16's convolutions, likewise, to add DISTS.
+        features: weights of the network that fid and kid see with; downloaded where none is named.
+        feature_net: inception, which needs torch-fidelity, or as a stand-in a classifier of torchvision: resnet18,
+            alexnet, vgg16, ...
         out: JSON file for the results with every picture's value, as `gangen compare` reads them.
     """
     from gangen.evaluation import score_folders
 
+    weights = _Weights(lpips_weights, dists_weights, features, feature_net)
     with _telling():
-        done = score_folders(outputs, targets, _measures(metric, channel, crop, lpips_weights), upscale=upscale)
+        done = score_folders(outputs, targets, _measures(metric, channel, crop, weights), upscale=upscale)
     return _tell(done, out)
 
 
@@ -82,6 +100,9 @@ def evaluate(
     channel: Literal["rgb", "y"] = "rgb",
     crop: int = 0,
     lpips_weights: Path | None = None,
+    dists_weights: Path | None = None,
+    features: Path | None = None,
+    feature_net: str = "inception",
     out: Path | None = None,
     batch_size: int = 8,
     device: str | None = None,
@@ -104,7 +125,12 @@ def evaluate(
         metric: what to measure; see docs/metrics.md.
         channel: what l1, psnr, ssim and ms_ssim compare: rgb, or y, the luma (16..235) of super-resolution.
         crop: pixels cut from each border before judging.
-        lpips_weights: AlexNet's convolutions (torchvision's names, .safetensors or .pth), to add LPIPS.
+        lpips_weights: AlexNet's convolutions (torchvision's names, .safetensors or .pth), to add LPIPS, or for
+            diversity where that is asked for.
+        dists_weights: VGG-16's convolutions, likewise, to add DISTS.
+        features: weights of the network that fid and kid see with; downloaded where none is named.
+        feature_net: inception, which needs torch-fidelity, or as a stand-in a classifier of torchvision: resnet18,
+            alexnet, vgg16, ...
         out: JSON file for the results with every picture's value, as `gangen compare` reads them.
         batch_size: how many pictures to paint together.
         device: such as cpu, cuda or cuda:1. CUDA where there is one, else the CPU.
@@ -112,7 +138,8 @@ def evaluate(
     from gangen.evaluation import DataFlags, evaluate_run
 
     flags = DataFlags(data, input_folder, target_folder, side_by_side, draw, size)
-    measures = _measures(metric, channel, crop, lpips_weights)
+    weights = _Weights(lpips_weights, dists_weights, features, feature_net)
+    measures = _measures(metric, channel, crop, weights)
     with _telling():
         done = evaluate_run(run, measures, flags, batch_size=batch_size, device=device)
     return _tell(done, out)
@@ -157,16 +184,48 @@ def compare(
     return 0
 
 
-def _measures(names: Sequence[str], channel: Any, crop: int, lpips_weights: Path | None) -> list[Measure]:
-    from gangen.metrics import COLOUR, LPIPS, cropped, pixel_metrics
+@dataclass(frozen=True)
+class _Weights:
+    """Files of the networks that metrics see with."""
+
+    lpips: Path | None
+    dists: Path | None
+    features: Path | None
+    feature_net: str
+
+
+def _measures(names: Sequence[str], channel: Any, crop: int, weights: _Weights) -> list[Measure | SetMetric]:
+    from gangen.metrics import COLOUR, DISTS, LPIPS, cropped, pixel_metrics
 
     known = {metric.name: metric for metric in (*pixel_metrics(channel), *COLOUR)}
-    chosen: list[Measure] = [known[name] for name in dict.fromkeys(names)]
-    if lpips_weights is not None:
-        chosen.append(LPIPS(weights=lpips_weights))
-    if not chosen:
+    measures: list[Measure] = [known[name] for name in dict.fromkeys(names) if name in known]
+    of_sets = [name for name in dict.fromkeys(names) if name not in known]
+    varied = {"diversity", "diversity_target"}.intersection(of_sets)
+    if weights.lpips is not None and not varied:
+        measures.append(LPIPS(weights=weights.lpips))
+    if weights.dists is not None:
+        measures.append(DISTS(weights=weights.dists))
+    if not measures and not of_sets:
         raise UserError("no metric is named. Give one with --metric, such as psnr, or --lpips-weights FILE.")
-    return [cropped(measure, crop) for measure in chosen]
+    return [*(cropped(measure, crop) for measure in measures), *_set_metrics(of_sets, crop, weights)]
+
+
+def _set_metrics(names: Sequence[str], crop: int, weights: _Weights) -> list[SetMetric]:
+    from gangen.metrics import diversity, feature_net, fid, kid
+
+    if names and crop:
+        raise UserError(
+            f"--crop {crop}: {', '.join(names)} see whole pictures. Measure them by a command without it."
+        )
+    known: dict[str, SetMetric] = {}
+    if {"fid", "kid"}.intersection(names):
+        net: FeatureNet = feature_net(weights.feature_net, weights.features or "imagenet")
+        known |= {metric.name: metric for metric in (fid(net), kid(net))}
+    if {"diversity", "diversity_target"}.intersection(names):
+        if weights.lpips is None:
+            raise UserError("diversity is a mean of LPIPS. Name AlexNet's convolutions with --lpips-weights FILE.")
+        known |= {metric.name: metric for metric in diversity(weights=weights.lpips)}
+    return [known[name] for name in names]
 
 
 @contextmanager
@@ -195,7 +254,7 @@ def _tell(done: Evaluation, out: Path | None) -> int:
     from gangen.report import number, text_table
 
     rows = [
-        [result.metric, number(result.value), _say(result.interval), str(len(result.values)), result.better or "–"]
+        [result.metric, number(result.value), _say(result.interval), _count(result), result.better or "–"]
         for result in done.results
     ]
     if out is not None:
@@ -206,6 +265,11 @@ def _tell(done: Evaluation, out: Path | None) -> int:
     if done.skipped:
         sys.stdout.write(f"{len(done.skipped)} skipped\n")
     return NOT_ALL if done.skipped else 0
+
+
+def _count(result: Result) -> str:
+    counts = result.protocol.get("counts")
+    return f"{counts['outputs']}, {counts['targets']}" if counts else str(len(result.values))
 
 
 def _say(interval: Interval | None) -> str:

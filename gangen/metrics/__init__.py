@@ -1,6 +1,7 @@
 """Every number that a picture is judged by, with the protocol it was measured under.
 
 A metric compares outputs with targets, both (N, 3, H, W) in [-1, 1], and gives one value a picture, (N,) float32.
+A set metric (FID, KID, diversity) sees each picture as a point and gives one number of the two sets of points.
 Values outside [-1, 1] are clamped first, as they are when a picture is saved; nothing is rounded to 8 bits.
 """
 
@@ -21,17 +22,21 @@ from gangen.metrics.colour import (
     saturation_target,
 )
 from gangen.metrics.comparison import Comparison, compare
-from gangen.metrics.judging import judge
+from gangen.metrics.dists import DISTS
+from gangen.metrics.features import FeatureNet, classifier, feature_net, inception
+from gangen.metrics.judging import judge, judge_sets, versions
 from gangen.metrics.lpips import LPIPS
 from gangen.metrics.pixel import L1, MS_SSIM, PSNR, SSIM, Channel, l1, ms_ssim, pixel_metrics, psnr, ssim
 from gangen.metrics.protocol import Better, Measure, Metric, cropped
 from gangen.metrics.result import Interval, Result, bootstrap, read_results, write_results
+from gangen.metrics.sets import Estimate, SetMetric, diversity, divided, fid, kid
 
 __all__ = [
     "COLOUR",
     "COLOURFULNESS",
     "COLOURFULNESS_GAP",
     "COLOURFULNESS_TARGET",
+    "DISTS",
     "L1",
     "LPIPS",
     "MS_SSIM",
@@ -44,18 +49,29 @@ __all__ = [
     "Better",
     "Channel",
     "Comparison",
+    "Estimate",
+    "FeatureNet",
     "Interval",
     "Measure",
     "Metric",
     "Metrics",
     "Result",
+    "SetMetric",
     "bootstrap",
+    "classifier",
     "colourfulness",
     "colourfulness_gap",
     "colourfulness_target",
     "compare",
     "cropped",
+    "diversity",
+    "divided",
+    "feature_net",
+    "fid",
+    "inception",
     "judge",
+    "judge_sets",
+    "kid",
     "l1",
     "ms_ssim",
     "pixel_metrics",
@@ -65,5 +81,6 @@ __all__ = [
     "saturation_gap",
     "saturation_target",
     "ssim",
+    "versions",
     "write_results",
 ]

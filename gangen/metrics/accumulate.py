@@ -1,40 +1,52 @@
-"""Means over a validation set, gathered batch by batch and over processes."""
+"""Numbers of a validation set, gathered batch by batch and over processes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gangen.metrics import sets
 from gangen.metrics.colour import SATURATION, SATURATION_GAP, SATURATION_TARGET
 from gangen.metrics.pixel import L1, PSNR, SSIM
 from gangen.metrics.protocol import Measure
+from gangen.metrics.sets import Seen, SetMetric, divided
 
 STANDARD: tuple[Measure, ...] = (L1, PSNR, SSIM, SATURATION, SATURATION_TARGET, SATURATION_GAP)
 """What costs next to nothing, needs no weights, and takes pictures from 11 pixels a side on."""
 
 
-class Metrics:
-    """Means of metrics over a validation set, accumulated where the pictures are, with no wait for the device.
-
-    Over several processes, add up their `totals` and give the sum to `compute`.
-    """
+@dataclass(frozen=True)
+class State:
+    """What one process has seen, on the CPU, to be sent to the others."""
 
     totals: Tensor
-    """(number of metrics + 1,): the sum of each metric's values, then the count of pictures"""
+    """(number of metrics of pictures + 1,): the sum of each one's values, then the count of pictures"""
+    points: sets.State
 
-    def __init__(self, metrics: Sequence[Measure] = STANDARD) -> None:
+
+class Metrics:
+    """Metrics of a validation set, accumulated where the pictures are, with no wait for the device.
+
+    Metrics of pictures become means; set metrics see all pictures together. Over several processes, collect their
+    `state()` and give all of them to `compute`. Under autocast, everything is computed in float32 all the same.
+    """
+
+    def __init__(self, metrics: Sequence[Measure | SetMetric] = STANDARD) -> None:
         names = [metric.name for metric in metrics]
         if len(set(names)) < len(names):
             raise ValueError(f"metrics need names of their own: {names}")
         self.metrics = tuple(metrics)
+        self._measures, self._sets = divided(metrics)
         self.reset()
 
     def reset(self) -> None:
         """Forget all pictures."""
-        self.totals = torch.zeros(len(self.metrics) + 1, dtype=torch.float64)
+        self._totals = torch.zeros(len(self._measures) + 1, dtype=torch.float64)
+        self._seen = Seen(self._sets)
 
     @torch.no_grad()
     def update(self, output: Tensor, target: Tensor, counted: Tensor | None = None) -> None:
@@ -45,23 +57,39 @@ class Metrics:
             target: what they should be.
             counted: (N,) bool, False for pictures that do not count, such as those that fill up a last batch.
         """
-        values = torch.stack([metric(output, target).detach() for metric in self.metrics])
-        values = torch.cat([values, torch.ones_like(values[:1])])
-        if counted is not None:
-            values = values.where(counted.to(values.device), 0)
+        with torch.autocast(output.device.type, enabled=False):
+            values = [metric(output, target).detach() for metric in self._measures]
+            table = torch.stack([*values, output.new_ones(len(output), dtype=torch.float32)])
+            if counted is not None:
+                counted = counted.to(output.device)
+                table = table.where(counted, 0)
+                output, target = output[counted], target[counted]
+            self._seen.add(outputs=output, targets=target)
         # Apple's devices have no float64
-        exact = torch.float32 if values.device.type == "mps" else torch.float64
-        self.totals = self.totals.to(values.device, exact) + values.sum(dim=1, dtype=exact)
+        exact = torch.float32 if table.device.type == "mps" else torch.float64
+        self._totals = self._totals.to(table.device, exact) + table.sum(dim=1, dtype=exact)
 
-    def compute(self, totals: Tensor | None = None) -> dict[str, float]:
-        """Give each metric's mean by its name; NaN when no picture was counted. Waits for the device.
+    def state(self) -> State:
+        """What was seen so far. Waits for the device."""
+        return State(self._totals.cpu().double(), self._seen.state())
+
+    def compute(self, states: Sequence[State] | None = None) -> dict[str, float]:
+        """Give each metric's value by its name; NaN for a mean of which no picture was counted.
 
         Args:
-            totals: the sum of several processes' `totals`; this one's own when None.
+            states: those of all processes, in any order; this one's own when None.
+
+        Raises:
+            UserError: there are fewer than two pictures for a set metric.
         """
-        *sums, count = (self.totals if totals is None else totals).tolist()
-        means = [total / count if count else float("nan") for total in sums]
-        return {metric.name: mean for metric, mean in zip(self.metrics, means, strict=True)}
+        states = [self.state()] if states is None else states
+        *sums, count = torch.stack([state.totals for state in states]).sum(dim=0).tolist()
+        found = {
+            measure.name: total / count if count else float("nan")
+            for measure, total in zip(self._measures, sums, strict=True)
+        }
+        found |= {n: e.value for n, e in self._seen.estimates([state.points for state in states]).items()}
+        return {metric.name: found[metric.name] for metric in self.metrics}
 
     @property
     def protocols(self) -> dict[str, dict[str, Any]]:

@@ -24,7 +24,7 @@ class Comparison:
         first: the first one's value.
         second: the second one's value.
         interval: of the difference, by a bootstrap over the pictures in pairs; None where the pictures' names
-            disagree or there is one picture only.
+            disagree, or there is one picture only, or the metric is of whole sets.
         notes: what a reader should know besides.
     """
 
@@ -69,7 +69,9 @@ def compare(first: Result, second: Result) -> Comparison:
     if versions:
         notes.append(f"measured with different {'; '.join(versions)}")
     interval = None
-    if first.values.keys() == second.values.keys():
+    if not first.values and not second.values:
+        notes.append(f"{first.metric} is of whole sets, so there is no interval of the difference")
+    elif first.values.keys() == second.values.keys():
         interval = bootstrap([second.values[name] - first.values[name] for name in first.values])
     else:
         notes.append("the pictures have other names, so there is no interval")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import alexnet, vgg16
 
 from gangen import weights
+from gangen.errors import WeightsError
 from gangen.metrics.protocol import Better, describe, require_side, unit
 
 
@@ -43,6 +44,9 @@ class LPIPS:
         head: file of the linear layers (`linN.model.1.weight`); those of version 0.1, which come with
             torchmetrics, when None.
 
+    Attributes:
+        least: side in pixels below which pictures are too small.
+
     Raises:
         WeightsError: a file cannot be read or belongs to another network.
     """
@@ -54,8 +58,8 @@ class LPIPS:
         self, net: Literal["alex", "vgg"] = "alex", *, weights: str | Path, head: str | Path | None = None
     ) -> None:
         head = head or str(resources.files("torchmetrics") / f"functional/image/lpips_models/{net}.pth")
-        self._least = _BACKBONES[net].least
-        self._network = _Distance(_BACKBONES[net], Path(weights), Path(head)).eval().requires_grad_(False)
+        self.least = _BACKBONES[net].least
+        self._network = _Embedding(_BACKBONES[net], Path(weights), Path(head)).eval().requires_grad_(False)
         self.protocol: dict[str, Any] = {
             **describe(range="-1..1, clamped, not rounded"),
             "network": net,
@@ -73,13 +77,19 @@ class LPIPS:
             UserError: a side is too short for the network (31 pixels for "alex", 16 for "vgg").
         """
         output, target = unit(output, target)
-        require_side("LPIPS", output, self._least)
-        values: Tensor = self._network.to(output.device)(output * 2 - 1, target * 2 - 1)
-        return values
+        require_side("LPIPS", output, self.least)
+        ours, theirs = self.points(torch.cat([output, target]) * 2 - 1).chunk(2)
+        return (ours - theirs).square().sum(dim=1)
+
+    @torch.no_grad()
+    def points(self, pictures: Tensor) -> Tensor:
+        """(N, 3, H, W) in [-1, 1] to (N, D): points whose squared distances are LPIPS."""
+        found: Tensor = self._network.to(pictures.device)(pictures)
+        return found
 
 
-class _Distance(nn.Module):
-    """LPIPS's network: pictures in [-1, 1] to one distance each."""
+class _Embedding(nn.Module):
+    """LPIPS's network: pictures to points."""
 
     shift: Tensor
     scale: Tensor
@@ -100,21 +110,30 @@ class _Distance(nn.Module):
         )
         plain = {name.replace(".model.1.", "."): value for name, value in weights.read(head).items()}
         weights.load_into(self.head, plain, head)
+        if any(bool((weight < 0).any()) for weight in self.head.state_dict().values()):
+            raise WeightsError(
+                f"{head}: LPIPS's linear layers are never negative, these are. Give LPIPS's own file."
+            )
         # LPIPS's own normalisation: ImageNet's mean and deviation, said of [-1, 1].
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
 
-    def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        x = (torch.cat([output, target]) - self.shift) / self.scale
-        distance = output.new_zeros(len(output))
-        heads = iter(self.head.values())
+    def forward(self, pictures: Tensor) -> Tensor:
+        """(N, 3, H, W) in [-1, 1] to (N, D): points whose squared distances are LPIPS.
+
+        With w the head's weights, which are never negative, equation 1 is the squared length of the difference of
+        sqrt(w / (H W)) times the features of unit length, over all layers and places.
+        """
+        x = (pictures - self.shift) / self.scale
+        points = []
+        heads = self.head.parameters()
         for index, layer in enumerate(self.features):
             x = layer(x)
             if index in self.taps:
                 length = x.square().sum(dim=1, keepdim=True).sqrt()
-                ours, theirs = (x / (length + 1e-10)).chunk(2)
-                distance = distance + next(heads)((ours - theirs).square()).mean(dim=(1, 2, 3))
-        return distance
+                scale = (next(heads).squeeze(0) / x[0, 0].numel()).sqrt()
+                points.append((scale * (x / (length + 1e-10))).flatten(1))
+        return torch.cat(points, dim=1)
 
 
 def _hash(path: str | Path) -> str:

@@ -1,4 +1,4 @@
-"""A number with all that belongs to it: every picture's value, the protocol, an interval, and who was judged."""
+"""A number with all that belongs to it: pictures' values, the protocol, an interval, and who was judged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _AT_ONCE = 2**22  # draws held in memory
 
 @dataclass(frozen=True)
 class Interval:
-    """Where a mean would lie had other pictures of the same kind been judged: a bootstrap percentile interval."""
+    """Where a value would lie had other pictures of the same kind been judged: a bootstrap percentile interval."""
 
     low: float
     high: float
@@ -38,24 +38,35 @@ class Result:
     Attributes:
         metric: its name.
         better: "lower", "higher", or None where it only describes.
-        values: each picture's value by the picture's name.
+        value: the mean over the pictures, or the one number of a whole set.
+        values: each picture's value by the picture's name; empty where only the set has one.
         protocol: how it was measured, JSON values. Results of unlike protocols refuse to be compared; see
             `gangen.metrics.compare`.
-        interval: of the mean, over pictures; None for a single picture, which tells nothing of others.
+        interval: of the value, over pictures; None for a single picture, which tells nothing of others, and for
+            a set metric that has none (its protocol says why).
         about: what was judged, such as the run and its weights' hash, which may differ in a comparison.
     """
 
     metric: str
     better: Better
+    value: float
     values: Mapping[str, float] = field(hash=False)
     protocol: Mapping[str, Any] = field(hash=False)
     interval: Interval | None
     about: Mapping[str, Any] = field(hash=False, default_factory=dict)
 
-    @property
-    def value(self) -> float:
-        """The mean over the pictures."""
-        return sum(self.values.values()) / len(self.values)
+    @classmethod
+    def of_pictures(
+        cls,
+        metric: str,
+        better: Better,
+        values: Mapping[str, float],
+        protocol: Mapping[str, Any],
+        about: Mapping[str, Any],
+    ) -> Result:
+        """The result of a metric that has a value for each picture: their mean, and its interval."""
+        interval = bootstrap(list(values.values()))
+        return cls(metric, better, _mean(values), values, protocol, interval, about)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as JSON values."""
@@ -81,17 +92,22 @@ class Result:
             result = cls(
                 metric=str(content["metric"]),
                 better=content["better"],
+                value=float(content["value"]),
                 values={str(name): float(value) for name, value in content["values"].items()},
                 protocol=dict(content["protocol"]),
                 interval=interval and Interval(**interval),
                 about=dict(content["about"]),
             )
-            told = float(content["value"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"this is no result of gangen ({type(error).__name__}: {error}).") from error
-        if not result.values or not abs(result.value - told) <= 1e-6 * max(1, abs(told)):
+        count = len(result.values)
+        if count != result.protocol.get("pictures", 0):
             raise UserError(
-                f"the value of {result.metric}, {told}, is not the mean of its {len(result.values)} values."
+                f"{result.metric} has {count} values, of {result.protocol.get('pictures', 'no')} pictures."
+            )
+        if count and not abs(_mean(result.values) - result.value) <= 1e-6 * max(1, abs(result.value)):
+            raise UserError(
+                f"the value of {result.metric}, {result.value}, is not the mean of its {count} values."
             )
         return result
 
@@ -108,18 +124,30 @@ def bootstrap(
     Returns:
         The interval; None for fewer than two values.
     """
-    if len(values) < 2:
+    return bootstrap_sum([values], resamples=resamples, seed=seed, level=level)
+
+
+def bootstrap_sum(
+    sets: Sequence[Sequence[float]], *, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
+) -> Interval | None:
+    """`bootstrap` of the sum of several sets' means, each set drawn by itself.
+
+    Returns:
+        The interval; None where there is no set, or one has fewer than two values.
+    """
+    if not sets or min(map(len, sets)) < 2:
         return None
-    data = torch.tensor(values, dtype=torch.float64)
     generator = torch.Generator().manual_seed(seed)
-    means = torch.empty(resamples, dtype=torch.float64)
-    step = max(1, _AT_ONCE // len(data))
-    for first in range(0, resamples, step):
-        part = means[first : first + step]
-        drawn = torch.randint(len(data), (len(part), len(data)), generator=generator)
-        part.copy_(data[drawn].mean(dim=1))
+    sums = torch.zeros(resamples, dtype=torch.float64)
+    for values in sets:
+        data = torch.tensor(values, dtype=torch.float64)
+        step = max(1, _AT_ONCE // len(data))
+        for first in range(0, resamples, step):
+            part = sums[first : first + step]
+            drawn = torch.randint(len(data), (len(part), len(data)), generator=generator)
+            part.add_(data[drawn].mean(dim=1))
     tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-    low, high = means.quantile(tails).tolist()
+    low, high = sums.quantile(tails).tolist()
     return Interval(low, high, level, resamples, seed)
 
 
@@ -153,3 +181,7 @@ def read_results(path: str | Path) -> list[Result]:
         return [Result.from_json(result) for result in content["results"]]
     except UserError as error:
         raise UserError(f"{path}: {error} {expected}") from error
+
+
+def _mean(values: Mapping[str, float]) -> float:
+    return sum(values.values()) / len(values)

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import gather_object
 from safetensors.torch import save
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from gangen.errors import UserError
-from gangen.files import replacing
-from gangen.metrics import Measure, Metrics
+from gangen.files import replacing, write_json
+from gangen.metrics import Measure, Metrics, SetMetric, versions
 from gangen.train.callback import Callback
 from gangen.train.feed import Seeded, collate, leave_signals, to_device
 from gangen.train.showing import showing, shown
@@ -25,7 +26,7 @@ class Validation(Callback):
     """Measures, logs, and keeps the best weights.
 
     Each process judges its own part of the data and every sample counts once, so the numbers do not depend on
-    the number of processes nor on the batch size.
+    the number of processes nor on the batch size. `protocols.json` in the run folder tells how they are measured.
 
     Args:
         data: the validation set.
@@ -42,7 +43,7 @@ class Validation(Callback):
     def __init__(
         self,
         data: Dataset[Any],
-        metrics: Sequence[Measure],
+        metrics: Sequence[Measure | SetMetric],
         *,
         every: int = 0,
         best: str | None = None,
@@ -55,6 +56,20 @@ class Validation(Callback):
         self._record: float | None = None
         if best is not None and best not in [metric.name for metric in self.metrics]:
             raise ValueError(f"best={best!r} is none of the metrics: {[m.name for m in self.metrics]}")
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        """Write how the numbers will be measured."""
+        if trainer.run is not None and trainer.accelerator.is_main_process:
+            fingerprint = getattr(self.data, "fingerprint", None)
+            about = {
+                "network": f"{self.player}, by the moving average of its weights where there is one",
+                "pictures": len(self.data),  # type: ignore[arg-type]
+                "data": fingerprint() if fingerprint else type(self.data).__name__,
+                "best": self.best,
+                "versions": versions(),
+                "metrics": Metrics(self.metrics).protocols,
+            }
+            write_json(trainer.run / "protocols.json", about)
 
     def on_step_end(self, trainer: Trainer) -> None:
         """Validate when it is due."""
@@ -97,7 +112,7 @@ class Validation(Callback):
                     raise batch
                 batch = to_device(batch, accelerator.device)
                 metrics.update(network(batch.input).float(), batch.target)
-        return metrics.compute(accelerator.reduce(metrics.totals.to(accelerator.device), "sum"))
+        return metrics.compute(gather_object([metrics.state()]))
 
     def _is_record(self, value: float) -> bool:
         if self._record is None:

@@ -39,7 +39,7 @@ def test_processes_add_up_and_fillers_do_not_count():
     ranks = [Metrics(), Metrics()]
     ranks[0].update(output[:2], target[:2])
     ranks[1].update(output[2:], target[2:], counted=torch.tensor([True, False]))
-    together = ranks[0].compute(ranks[0].totals + ranks[1].totals)
+    together = ranks[0].compute([rank.state() for rank in ranks])
     assert together["psnr"] == pytest.approx(metrics.psnr(output[:3], target[:3]).mean().item())
 
 

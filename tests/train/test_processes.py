@@ -46,6 +46,27 @@ if accelerator.is_main_process:
 """
 
 
+JUDGES = """
+import json, sys
+from pathlib import Path
+import torch
+from torch import nn
+from gangen.metrics import L1, PSNR, FeatureNet, fid, kid
+from gangen.train import Phase, Player, Trainer, Validation, launch
+from gangen.train.optim import sgd
+from tests.train.toys import Toys, imitate
+
+accelerator = launch(threads=1)
+torch.manual_seed(0)
+net = FeatureNet(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(288, 16)), {})
+watch = Validation(Toys(7), [L1, PSNR, fid(net), kid(net)], batch_size=int(sys.argv[2]))
+network = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Tanh())
+still = Player("generator", network, imitate, lr=1e-30, optimizer=sgd(momentum=0.0))
+Trainer(None, Toys(10), batch_size=2, callbacks=[watch], accelerator=accelerator).fit([Phase("still", [still], 1)])
+Path(sys.argv[1] + str(accelerator.process_index)).write_text(json.dumps(watch.latest))
+"""
+
+
 def torchrun(processes: int, *command: str, cpu: bool = True) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     environment.pop("ACCELERATE_USE_CPU", None)
@@ -72,6 +93,24 @@ def test_replicas_are_equal_after_each_phase(tmp_path: Path) -> None:
     # None after the critic's phase, in which the generator does not learn.
     assert events.count("validation") == 2
     assert events[-1] == "end"
+
+
+@pytest.mark.slow
+def test_one_process_and_two_and_three_measure_the_same_whatever_the_batch_size(tmp_path: Path) -> None:
+    """Seven pictures: the last batches are short, and the processes have unequal shares."""
+    script = tmp_path / "judge.py"
+    script.write_text(JUDGES)
+    found = []
+    for processes, batch_size in ((1, 7), (2, 3), (3, 2)):
+        out = tmp_path / f"{processes}-"
+        done = torchrun(processes, str(script), str(out), str(batch_size))
+        assert done.returncode == 0, done.stderr[-3000:]
+        found += [json.loads(Path(f"{out}{rank}").read_text()) for rank in range(processes)]
+    assert len(found) == 6
+    assert list(found[0]) == ["l1", "psnr", "fid", "kid"]
+    assert found[0]["fid"] > 1e-3
+    for other in found[1:]:
+        assert other == pytest.approx(found[0], rel=1e-5)
 
 
 @pytest.mark.slow

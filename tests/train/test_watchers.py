@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from gangen.data import Batch
 from gangen.losses import l1
-from gangen.metrics import L1, PSNR
+from gangen.metrics import L1, PSNR, FeatureNet, fid, kid
 from gangen.train import Callback, Phase, Player, Samples, Together, Validation
 from gangen.train.optim import sgd
 from gangen.train.showing import showing
@@ -55,6 +55,34 @@ def test_validation_counts_every_sample_once_whatever_the_batch_size(tmp_path: P
     toy_trainer(tmp_path, watch).fit([Phase("still", [still], 1)])
     # The mean of |0 - n / 10| over n = 0..6, on a scale of 0..1, is half of 0.3.
     assert watch.latest["l1"] == pytest.approx(0.15, abs=1e-6)
+
+
+MEANS = FeatureNet(lambda pictures: pictures.mean(dim=(2, 3)), {"network": "mean colours"})
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7])
+def test_validation_judges_the_whole_set_whatever_the_batch_size(tmp_path: Path, batch_size: int) -> None:
+    still = Player("generator", Level(0.0), imitate, lr=1e-30, optimizer=sgd(momentum=0.0))
+    watch = Validation(Grey(), [L1, fid(MEANS), kid(MEANS)], best="kid", batch_size=batch_size)
+    toy_trainer(tmp_path, watch).fit([Phase("still", [still], 1)])
+    targets = torch.arange(7.0, dtype=torch.float64)[:, None].expand(7, 3) / 10
+    assert watch.latest["l1"] == pytest.approx(0.15, abs=1e-6)
+    for metric in (fid(MEANS), kid(MEANS)):
+        assert watch.latest[metric.name] == pytest.approx(metric(torch.zeros(7, 3), targets).value, rel=1e-5)
+    assert watch.latest["fid"] > 0.1
+    with safe_open(tmp_path / "checkpoints" / "best.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["gangen"])["kid"] == watch.latest["kid"]
+
+
+def test_the_protocols_of_the_logged_numbers_lie_in_the_run_folder(tmp_path: Path) -> None:
+    metrics = [PSNR, kid(MEANS)]
+    toy_trainer(tmp_path, Validation(Grey(), metrics, best="psnr")).fit(Game(steps=(1, 0, 0)).phases)
+    told = json.loads((tmp_path / "protocols.json").read_text())
+    (record,) = records(tmp_path, "validation")
+    assert told["metrics"] == {metric.name: metric.protocol for metric in metrics}
+    assert set(told["metrics"]) <= set(record)
+    assert (told["pictures"], told["best"]) == (7, "psnr")
+    assert torch.__version__.startswith(told["versions"]["torch"])
 
 
 def test_the_best_weights_are_those_of_the_best_validation(tmp_path: Path) -> None:
