@@ -298,4 +298,4 @@ def test_a_device_that_is_not_there_is_refused():
 
 
 def test_only_known_networks_can_be_named():
-    assert set(gangen.pipeline.NETWORKS) == {"UNet"}
+    assert set(gangen.pipeline.NETWORKS) == {"UNet", "Upscaler", "Residual"}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from gangen.errors import UserError
@@ -34,9 +35,12 @@ class Validation(Callback):
         best: name of the metric by which `checkpoints/best.safetensors` is chosen; None keeps no best.
         batch_size: samples a batch and process.
         player: whose network is judged, by the moving average of its weights.
+        baseline: inputs (N, 3, H, W) to outputs; what any generator should be better than, such as the inputs
+            themselves. It is judged once, before the first step, and logged as "baseline".
 
     Attributes:
         latest: the newest numbers, by metric.
+        base: those of the baseline.
     """
 
     def __init__(
@@ -48,13 +52,22 @@ class Validation(Callback):
         best: str | None = None,
         batch_size: int = 32,
         player: str = "generator",
+        baseline: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.data, self.metrics, self.every = data, list(metrics), every
         self.batch_size, self.player, self.best = batch_size, player, best
+        self.baseline = baseline
         self.latest: dict[str, float] = {}
+        self.base: dict[str, float] = {}
         self._record: float | None = None
         if best is not None and best not in [metric.name for metric in self.metrics]:
             raise ValueError(f"best={best!r} is none of the metrics: {[m.name for m in self.metrics]}")
+
+    def on_phase_start(self, trainer: Trainer) -> None:
+        """Judge the baseline before anything was learned."""
+        if self.baseline is not None and trainer.total == 0:
+            self.base = self._measure(trainer, self.baseline)
+            trainer.log("baseline", **self.base)
 
     def on_step_end(self, trainer: Trainer) -> None:
         """Validate when it is due."""
@@ -69,7 +82,8 @@ class Validation(Callback):
 
     def validate(self, trainer: Trainer) -> dict[str, float]:
         """Measure now; log, and keep the weights if they are the best so far."""
-        self.latest = self._measure(trainer)
+        with showing(trainer, self.player) as network:
+            self.latest = self._measure(trainer, network)
         record: dict[str, Any] = dict(self.latest)
         if self.best is not None and self._is_record(self.latest[self.best]):
             self._record = self.latest[self.best]
@@ -78,7 +92,7 @@ class Validation(Callback):
         trainer.log("validation", **record)
         return self.latest
 
-    def _measure(self, trainer: Trainer) -> dict[str, float]:
+    def _measure(self, trainer: Trainer, paint: Callable[[Tensor], Tensor]) -> dict[str, float]:
         accelerator = trainer.accelerator
         length = len(self.data)  # type: ignore[arg-type]
         mine = [(0, i) for i in range(accelerator.process_index, length, accelerator.num_processes)]
@@ -91,12 +105,11 @@ class Validation(Callback):
             generator=torch.Generator(),
         )
         metrics = Metrics(self.metrics)
-        with showing(trainer, self.player) as network:
-            for batch in loader:
-                if isinstance(batch, UserError):
-                    raise batch
-                batch = to_device(batch, accelerator.device)
-                metrics.update(network(batch.input).float(), batch.target)
+        for batch in loader:
+            if isinstance(batch, UserError):
+                raise batch
+            batch = to_device(batch, accelerator.device)
+            metrics.update(paint(batch.input).float(), batch.target)
         return metrics.compute(accelerator.reduce(metrics.totals.to(accelerator.device), "sum"))
 
     def _is_record(self, value: float) -> bool:
@@ -119,9 +132,9 @@ class Validation(Callback):
             path.write_bytes(save(weights, metadata={"gangen": json.dumps(about)}))
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far, and the newest ones."""
-        return {"record": self._record, "latest": dict(self.latest)}
+        """The best value so far, the newest ones, and those of the baseline."""
+        return {"record": self._record, "latest": dict(self.latest), "base": dict(self.base)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take them back."""
-        self._record, self.latest = state["record"], dict(state["latest"])
+        self._record, self.latest, self.base = state["record"], dict(state["latest"]), dict(state.get("base", {}))
