@@ -70,8 +70,8 @@ def predict(
     """Paint pictures of any size with the averaged generator of a training.
 
     Each result is a PNG of its picture's size, or larger by the factor that a generator was trained to enlarge by;
-    those of a folder keep their sub-folders. Pictures that cannot be read are named and left out, and the exit code
-    is then 1.
+    those of a folder keep their sub-folders. Pictures that cannot be read are named and left out, and the exit
+    code is then 1.
 
     Example: gangen predict runs/first sketches/ cat.jpg --out painted
 

@@ -31,7 +31,7 @@ def happens(share: float) -> bool:
 
 def one_of(options: Sequence[T], weights: Sequence[float] | None = None) -> T:
     """One of the options, with probabilities in proportion to the weights."""
-    shares = torch.tensor(weights or [1.0] * len(options))
+    shares = torch.tensor(weights or [1.0] * len(options), dtype=torch.float)
     return options[int(torch.multinomial(shares, 1))]
 
 
