@@ -27,9 +27,9 @@ FILTERS = (Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.BIC
 class Bicubic:
     """Reduce by a whole factor, with the antialiased bicubic filter that super-resolution is by custom trained on.
 
-    MATLAB's imresize: Keys' kernel with a = -0.5, stretched by the factor, the picture mirrored at its border.
-    Pillow has that kernel but drops what lies beyond the border, so the mirroring is done here. Of the small
-    pictures that are given with Set5 this one's are within rounding: Pillow rounds between the two directions.
+    Keys' kernel with a = -0.5, stretched by the factor, as MATLAB's imresize has it. Pillow has it too, but leaves out
+    what lies beyond the border; here the border is repeated, as in the small pictures that are given with Set5. Ours
+    differ from those by one level at most, rarely two: Pillow rounds between rows and columns.
 
     Raises:
         DataError: the factor is below 1, or, when it is called, a side is no multiple of it.
@@ -52,7 +52,7 @@ class Bicubic:
         if self.scale == 1:
             return picture
         rim = 2 * self.scale  # as far as the kernel reaches
-        padded = Image.fromarray(np.pad(np.asarray(picture), ((rim, rim), (rim, rim), (0, 0)), mode="symmetric"))
+        padded = Image.fromarray(np.pad(np.asarray(picture), ((rim, rim), (rim, rim), (0, 0)), mode="edge"))
         small = padded.resize((width // self.scale + 4, height // self.scale + 4), Image.Resampling.BICUBIC)
         return small.crop((2, 2, small.width - 2, small.height - 2))
 
