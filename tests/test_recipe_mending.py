@@ -96,6 +96,14 @@ def test_super_resolution_trains_validates_and_is_judged_alike(
     assert done.value.code == 0
     sizes = {path.name: Image.open(path).size for path in (tmp_path / "large").iterdir()}
     assert sizes == {"0.png": (52 * scale, 48 * scale), "1.png": (75 * scale, 41 * scale)}
+    for out in ("one", "two"):
+        with pytest.raises(SystemExit):
+            gangen(["predict", str(run), str(test), "--out", str(tmp_path / out), "--draw", "--device", "cpu"])
+    again = {path.name: path.read_bytes() for path in (tmp_path / "two").iterdir()}
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == again[path.name]
+        width, height = Image.open(test / path.name).size
+        assert Image.open(path).size == (width // scale * scale, height // scale * scale)
 
 
 def test_given_small_and_large_pictures_train_too(photographs: Path, tmp_path: Path) -> None:

@@ -27,9 +27,9 @@ FILTERS = (Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.BIC
 class Bicubic:
     """Reduce by a whole factor, with the antialiased bicubic filter that super-resolution is by custom trained on.
 
-    Keys' kernel with a = -0.5, stretched by the factor, as MATLAB's imresize has it. Pillow has it too, but leaves out
-    what lies beyond the border; here the border is repeated, as in the small pictures that are given with Set5. Ours
-    differ from those by one level at most, rarely two: Pillow rounds between rows and columns.
+    Keys' kernel with a = -0.5, stretched by the factor, as MATLAB's imresize has it. Pillow has it too, but leaves
+    out what lies beyond the border; here the border is repeated, as in the small pictures that are given with
+    Set5. Ours differ from those by one level at most, rarely two: Pillow rounds between rows and columns.
 
     Raises:
         DataError: the factor is below 1, or, when it is called, a side is no multiple of it.

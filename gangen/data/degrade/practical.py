@@ -22,8 +22,9 @@ class Practical:
     three points: the order within each round is drawn, as in BSRGAN (Zhang et al. 2021, arXiv:2103.14006), of the
     kernels only the Gaussian ones are there, in the paper's proportion, and no sinc filters.
 
-    Everything is done on the sample's own picture by Pillow and torch in a worker, which `benchmarks/data.py`
-    finds cheaper than the same on the joined batch.
+    It is computed for each sample by itself, in a worker. On the joined batch most steps take less time (see
+    `benchmarks/data.py`), but all pictures would have to go through the same sizes in the same order, so that a
+    sample would depend on its batch.
 
     Attributes:
         scale: by what the sides are divided at last; 1 for restoration at the same size.
