@@ -83,7 +83,7 @@ def predict(
         run: a run folder, a pipeline folder, or OWNER/NAME on the Hugging Face hub.
         pictures: pictures, or folders that are searched with all folders inside them.
         out: the folder for the results. Nothing among the given pictures is ever overwritten.
-        draw: first make of each picture (a good photograph) what the generator learned to paint from: a sketch, or a
+        draw: first make of each picture (a photograph) what the generator learned to paint from: a sketch, or a
             small or spoilt picture.
         batch_size: how many pictures of equal size to paint together.
         tile: larger pictures are painted in tiles of this many pixels a side (a multiple of 32); 0 never tiles.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from gangen import images
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Samples(Callback):
-    """Writes `samples/step-N.png`: rows of input, output and target, an input of fewer pixels in larger ones.
+    """Writes `samples/step-N.png`: rows of input, output and target; a small input in larger pixels, not smoothed.
 
     Args:
         data: where the pictures come from, usually the validation set; `count` of them, evenly spread.
@@ -65,6 +66,7 @@ class Samples(Callback):
                 if isinstance(batch, Exception):
                     raise batch
                 output = network(to_device(batch.input, trainer.accelerator.device)).float()
-                rows.append([batch.input[0], output[0].cpu(), batch.target[0]])
+                shown = F.interpolate(batch.input, batch.target.shape[2:], mode="nearest")
+                rows.append([shown[0], output[0].cpu(), batch.target[0]])
                 names.append(batch.name[0])
         return images.grid(rows, columns=["input", "output", "target"], row_labels=names)
