@@ -12,11 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from gangen import images, weights
-from gangen.data import Files, Pairs, match_folders, open_folder, open_pairs
+from gangen.data import DRAWN, Files, Pairs, Whole, match_folders, open_folder, open_pairs
 from gangen.data.sources import Halves
 from gangen.errors import DataError, PictureError, UserError
 from gangen.metrics import Measure, Result, SetMetric, divided, judge, judge_sets
 from gangen.pipeline import Pipeline, find_pipeline
+from gangen.train.feed import Seeded
 
 Upscale = Literal["bicubic"]
 FACTORS = (2, 3, 4)
@@ -42,6 +43,7 @@ class DataFlags:
     side_by_side: Halves | None = None
     draw: bool = False
     size: int | None = None
+    all: bool = False
 
     @property
     def tells_pairs(self) -> bool:
@@ -105,7 +107,8 @@ def evaluate_run(
     """Paint the inputs of validation pairs with a run's pipeline, and judge the paintings as 8-bit pictures.
 
     The pairs are those of the run's own validation: its data, its folders, its size and its share, as its
-    config.json tells, but for what `flags` overrule. Pictures are the central squares that training validates on.
+    config.json tells, but for what `flags` overrule. Pictures are the central squares that training validates on,
+    and for super-resolution whole pictures. Degraded inputs are drawn from the run's seed, as in its validation.
 
     Args:
         run: a run folder, a pipeline folder or the hub's name of one.
@@ -124,6 +127,8 @@ def evaluate_run(
     folder = find_pipeline(run)
     pipeline = Pipeline.from_pretrained(folder, device=device)
     pairs = _open(Path(run), flags or DataFlags(), pipeline)
+    seed = int(_own_flags(Path(run)).get("seed", 0))
+    seeded = Seeded(pairs, seed)
     done = Evaluation()
 
     def painted() -> Iterator[tuple[str, Tensor, Tensor]]:
@@ -136,7 +141,10 @@ def evaluate_run(
                 except PictureError as error:
                     done.skipped.append(str(error))
                 else:
-                    read.append(pairs[index])
+                    sample = seeded[0, index]
+                    if isinstance(sample, UserError):
+                        raise sample
+                    read.append(sample)
             outputs = pipeline([batch.input for batch in read], batch_size=batch_size) if read else []
             for batch, output in zip(read, outputs, strict=True):
                 yield str(batch.name), images.to_tensor(output), batch.target
@@ -145,8 +153,10 @@ def evaluate_run(
         painted(),
         metrics,
         protocol={
-            "prepared": f"central square at {pairs.size} px",
-            "inputs": "given" if pairs.draw is None else "drawn sketches",
+            "prepared": f"central square at {pairs.size} px"
+            if pairs.size
+            else f"whole, multiples of {pairs.scale}",
+            "inputs": _told_inputs(pairs, pipeline, seed),
         },
         about={
             "run": Path(run).resolve().name if Path(run).exists() else str(run),
@@ -169,6 +179,9 @@ def _open(run: Path, flags: DataFlags, pipeline: Pipeline) -> Pairs:
             "--data DIR."
         )
     size = flags.size if flags.size is not None else own.get("size") or pipeline.config.get("trained_size")
+    scale = pipeline.scale
+    if scale > 1 and flags.size is not None:
+        raise UserError("--size: super-resolution is judged on whole pictures. Leave it out.")
     if size is None:
         raise UserError(f"{run} does not tell the size of its pictures. Give --size PIXELS.")
     told: dict[str, Any] = vars(flags) if flags.tells_pairs else own
@@ -180,13 +193,36 @@ def _open(run: Path, flags: DataFlags, pipeline: Pipeline) -> Pairs:
             "--input-folder and --target-folder."
         )
     wanted = pipeline.config.get("input", "sketch")
-    if not any(folders.values()) and wanted != "sketch":
+    given = any(folders.values())
+    if not given and wanted not in DRAWN:
         raise UserError(
-            f"the generator of {run} takes {wanted!r}, and only sketches can be drawn from photographs. Give "
-            "pairs: --input-folder and --target-folder, or --side-by-side."
+            f"the generator of {run} takes {wanted!r}, and only {', '.join(DRAWN)} can be made from photographs. "
+            "Give pairs: --input-folder and --target-folder, or --side-by-side."
         )
     data = flags.data if flags.data is not None else own["data"]
-    return open_pairs(data, **folders, size=int(size), validation=own.get("validation", 0.1))[1]
+    if flags.all and data is None:
+        raise UserError("--all: which pictures? Name their folder with --data.")
+    apart = data if flags.all else own.get("validation_folder") if flags.data is None else None
+    return open_pairs(
+        data,
+        input_folder=folders["input_folder"],
+        target_folder=folders["target_folder"],
+        side_by_side=folders["side_by_side"],
+        draw=None if given else DRAWN[wanted](scale),
+        size=int(size),
+        prepare=Whole(scale) if scale > 1 else None,
+        validation=own.get("validation", 0.1),
+        validation_folder=apart,
+        scale=scale,
+    )[1]
+
+
+def _told_inputs(pairs: Pairs, pipeline: Pipeline, seed: int) -> str:
+    """How the inputs came about, for the protocol."""
+    if pairs.draw is None:
+        return "given"
+    wanted = pipeline.config.get("input", "sketch")
+    return "drawn sketches" if wanted == "sketch" else f"{wanted}, 1/{pairs.scale} of the size, seed {seed}"
 
 
 def _own_flags(run: Path) -> dict[str, Any]:

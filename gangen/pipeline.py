@@ -1,4 +1,4 @@
-"""A trained generator with its pre- and post-processing: picture in, picture of the same size out."""
+"""A trained generator with its pre- and post-processing: picture in, picture of its size, or a larger one, out."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from torch import Tensor, nn
 
 from gangen import __version__, files, images, tiles, weights
 from gangen.errors import PictureError, RunError, UserError
-from gangen.nets import UNet
+from gangen.nets import Residual, UNet, Upscaler
 
 FORMAT = 1
-NETWORKS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {"UNet": UNet.from_config}
+NETWORKS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
+    "UNet": UNet.from_config,
+    "Upscaler": Upscaler.from_config,
+    "Residual": Residual.from_config,
+}
 """The networks that a pipeline's folder may name. Nothing else is built, whatever the folder says."""
 
 Picture = Image.Image | str | Path | Tensor
@@ -33,6 +37,7 @@ class Pipeline:
     Args:
         network: maps (N, 3, H, W) in [-1, 1] to the same shape, of any height and width. Its `config` describes
             it (see `save`), and `tiles_exactly` tells whether what it paints depends on its surroundings only.
+            If it has a `scale`, what it paints is so many times as high and as wide.
         config: what a person or a program may want to know of it, kept with it: "task", "input",
             "trained_size" (pixels), ... JSON values.
     """
@@ -103,6 +108,11 @@ class Pipeline:
         """The device that the network is on."""
         return next((weight.device for weight in self.network.parameters()), torch.device("cpu"))
 
+    @property
+    def scale(self) -> int:
+        """By how much what is painted is larger than the picture given: 1 but for super-resolution."""
+        return int(getattr(self.network, "scale", 1))
+
     @overload
     def __call__(
         self, pictures: Picture, *, batch_size: int = ..., tile: int | None = ..., overlap: int = ...
@@ -132,11 +142,11 @@ class Pipeline:
         Args:
             pictures: Pillow pictures, paths, or tensors (3, H, W) in [-1, 1].
             batch_size: how many pictures of equal size to paint together.
-            tile: side of a tile in pixels, a multiple of 32; None never tiles.
+            tile: side of a tile in pixels of the picture given, a multiple of 32; None never tiles.
             overlap: by how many pixels neighbouring tiles overlap, a multiple of 32 and less than `tile`.
 
         Returns:
-            RGB pictures of the sizes given, after the orientation that a camera noted was applied.
+            RGB pictures of the sizes given times `scale`, after the orientation that a camera noted was applied.
 
         Raises:
             PictureError: a file cannot be read, or a tensor is no picture.
@@ -156,7 +166,7 @@ class Pipeline:
         return painted[0] if alone else [painted[index] for index in range(len(given))]
 
     def _paint(self, batch: Tensor, tile: int | None, overlap: int) -> Tensor:
-        """Paint (N, 3, H, W) of any device; returns float32 on the CPU."""
+        """Paint (N, 3, H, W) of any device; returns float32 on the CPU, `scale` times as large."""
 
         def paint(part: Tensor) -> Tensor:
             return self.network(part.to(self.device)).float().cpu()
@@ -171,7 +181,7 @@ class Pipeline:
                 "not match in colour. Paint it whole (--tile 0, or tile=None) if memory allows, which with "
                 "attention grows with the square of the pixels; or scale the picture down."
             )
-        return tiles.paint_tiled(paint, batch, tile, overlap)
+        return tiles.paint_tiled(paint, batch, tile, overlap, self.scale)
 
 
 @contextmanager

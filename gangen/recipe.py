@@ -23,7 +23,7 @@ from gangen.files import write_json, write_text
 from gangen.nets import Body
 from gangen.pipeline import Pipeline
 from gangen.report import phase_table, write_report
-from gangen.train import Callback, Interrupted, Tracking, Trainer, launch, set_seed
+from gangen.train import Callback, Interrupted, NoGan, Tracking, Trainer, launch, set_seed
 from gangen.train.showing import shown
 from gangen.train.tracking import check_tracker
 
@@ -67,6 +67,28 @@ class Flags:
     """Steps between log records."""
     save_every: int = 200
     """Steps between checkpoints."""
+
+
+@dataclass(kw_only=True)
+class NoGanFlags(NoGan, Flags):
+    """Flags of recipes whose generator learns alone first and then plays against a critic."""
+
+    validation: float = 0.1
+    """Share of the pictures held out for validation, where there is no folder val/ beside train/."""
+    perceptual: Path | None = None
+    """VGG-16's convolutions (torchvision's names, .safetensors or .pth), to compare features besides pixels."""
+    critic_width: int = 32
+    """Channels of the critic's first layer; doubled with each further one."""
+    critic_layers: int = 2
+    """Halvings in the critic: with 1, 2 or 3 of them it judges patches of 16, 34 or 70 pixels, times
+    --critic-shrink."""
+    critic_shrink: int = 2
+    """By what pictures are averaged down before the critic sees them, which widens its patches by as much: with 2
+    or more it asks for colours and shapes rather than for texture; 1 for pictures as they are."""
+    validate_every: int = 0
+    """Steps between validations; 0 for the end of each phase only."""
+    lpips_weights: Path | None = None
+    """AlexNet's convolutions (torchvision's names, .safetensors or .pth), to add LPIPS to the validation."""
 
 
 class Run:

@@ -34,7 +34,9 @@ def check(tile: int | None, overlap: int) -> None:
         )
 
 
-def paint_tiled(paint: Callable[[Tensor], Tensor], batch: Tensor, tile: int, overlap: int) -> Tensor:
+def paint_tiled(
+    paint: Callable[[Tensor], Tensor], batch: Tensor, tile: int, overlap: int, scale: int = 1
+) -> Tensor:
     """Paint (N, C, H, W) tile by tile.
 
     A tile at a border of the picture ends there, so the network pads it just as it pads the whole picture. Where
@@ -42,29 +44,31 @@ def paint_tiled(paint: Callable[[Tensor], Tensor], batch: Tensor, tile: int, ove
     which know least of their surroundings, count for nearly nothing.
 
     Args:
-        paint: maps (N, C, h, w), with h and w at most `tile`, to (N, K, h, w).
+        paint: maps (N, C, h, w), with h and w at most `tile`, to (N, K, scale * h, scale * w).
         batch: the pictures.
         tile: side of a tile in pixels, a multiple of `STRIDE`.
         overlap: pixels, a multiple of `STRIDE` and less than `tile`; at least a network's receptive radius
             (its margin of influence) makes the result that of the whole picture.
+        scale: by how much what is painted is larger; all other lengths are those of `batch`.
 
     Returns:
-        (N, K, H, W), what `paint` makes of the whole as nearly as the overlap allows.
+        (N, K, scale * H, scale * W), what `paint` makes of the whole as nearly as the overlap allows.
     """
     height, width = batch.shape[2:]
     painted: Tensor | None = None
-    weights = torch.zeros(1, 1, height, width)
+    weights = torch.zeros(1, 1, scale * height, scale * width)
     for top in starts(height, tile, overlap):
         for left in starts(width, tile, overlap):
             bottom, right = min(top + tile, height), min(left + tile, width)
             part = paint(batch[:, :, top:bottom, left:right])
-            rows = _fade(top, bottom, height, overlap)
-            columns = _fade(left, right, width, overlap)
+            rows = _fade(scale * top, scale * bottom, scale * height, scale * overlap)
+            columns = _fade(scale * left, scale * right, scale * width, scale * overlap)
             weight = rows[:, None] * columns[None, :]
             if painted is None:
-                painted = part.new_zeros(part.shape[0], part.shape[1], height, width)
-            painted[:, :, top:bottom, left:right] += part * weight
-            weights[:, :, top:bottom, left:right] += weight
+                painted = part.new_zeros(*part.shape[:2], *weights.shape[2:])
+            place = (..., slice(scale * top, scale * bottom), slice(scale * left, scale * right))
+            painted[place] += part * weight
+            weights[place] += weight
     assert painted is not None
     return painted.div_(weights)
 

@@ -230,7 +230,7 @@ def test_what_to_evaluate_on_must_be_told(run, tmp_path):
     Pipeline(network, config={"input": "grey"}).save(tmp_path / "grey")
     with pytest.raises(UserError, match="--size"):
         evaluate_run(tmp_path / "grey", [L1], DataFlags(data=run / "data"), device="cpu")
-    with pytest.raises(UserError, match=r"'grey'.*only sketches"):
+    with pytest.raises(UserError, match=r"'grey'.*only sketch"):
         evaluate_run(tmp_path / "grey", [L1], DataFlags(data=run / "data", size=32), device="cpu")
 
 

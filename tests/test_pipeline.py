@@ -10,7 +10,7 @@ from torch import nn
 import gangen.pipeline
 from gangen import images, tiles
 from gangen.errors import PictureError, RunError, UserError, WeightsError
-from gangen.nets import Body, ImageHead, UNet
+from gangen.nets import Body, ImageHead, Residual, UNet, Upscaler
 from gangen.pipeline import Pipeline
 
 
@@ -297,5 +297,37 @@ def test_a_device_that_is_not_there_is_refused():
         Pipeline(Local()).to("abacus")
 
 
+def enlarging(scale, blocks=1):
+    torch.manual_seed(0)
+    network = Upscaler(scale, width=4, blocks=blocks)
+    nn.init.normal_(network.shuffle[0].weight, std=0.05)
+    return network
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_a_network_that_enlarges_paints_larger_pictures_whole_and_in_tiles(scale):
+    network = enlarging(scale)
+    pictures = [noise(90, 70, 0), noise(31, 17, 1), noise(90, 70, 2)]
+    whole = Pipeline(network)(pictures, tile=None)
+    sizes = [(scale * picture.width, scale * picture.height) for picture in pictures]
+    assert [picture.size for picture in whole] == sizes
+    tiled = Pipeline(network)(pictures, tile=64, overlap=32)
+    for one, other in zip(whole, tiled, strict=True):
+        difference = (pixels(one) - pixels(other)).abs() * 127.5
+        # Within 5 pixels of a tile's edge it may differ, and there a tile counts for nearly nothing.
+        assert difference.max() < 8
+        assert (difference > 1.1).float().mean() < 0.01
+
+
+def test_upscalers_are_loaded_again(tmp_path):
+    residual = Residual(UNet(Body("resnet18", weights="none"), ImageHead(3, output_range=None), width=4), 2)
+    for network in (enlarging(3), residual):
+        place = Pipeline(network, config={"task": "super-resolution"}).save(tmp_path / type(network).__name__)
+        loaded = Pipeline.from_pretrained(place, device="cpu")
+        assert loaded.scale == network.scale > 1
+        assert loaded(noise(20, 9)).tobytes() == Pipeline(network)(noise(20, 9)).tobytes()
+    assert Pipeline(Negative()).scale == 1
+
+
 def test_only_known_networks_can_be_named():
-    assert set(gangen.pipeline.NETWORKS) == {"UNet"}
+    assert set(gangen.pipeline.NETWORKS) == {"UNet", "Upscaler", "Residual"}

@@ -17,7 +17,11 @@ from gangen.cli.judge import compare, evaluate, score
 from gangen.errors import PictureError, UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from PIL import Image
+
+    from gangen.pipeline import Pipeline
 
 NOT_ALL = 1
 REFUSED = 2
@@ -69,8 +73,9 @@ def predict(
 ) -> int:
     """Paint pictures of any size with the averaged generator of a training.
 
-    Each result is a PNG of its picture's size; those of a folder keep their sub-folders. Pictures that cannot be
-    read are named and left out, and the exit code is then 1.
+    Each result is a PNG of its picture's size, or larger by the factor that a generator was trained to enlarge by;
+    those of a folder keep their sub-folders. Pictures that cannot be read are named and left out, and the exit
+    code is then 1.
 
     Example: gangen predict runs/first sketches/ cat.jpg --out painted
 
@@ -78,7 +83,8 @@ def predict(
         run: a run folder, a pipeline folder, or OWNER/NAME on the Hugging Face hub.
         pictures: pictures, or folders that are searched with all folders inside them.
         out: the folder for the results. Nothing among the given pictures is ever overwritten.
-        draw: first turn each picture (a photograph) into a sketch, for generators that learned to paint sketches.
+        draw: first make of each picture (a photograph) what the generator learned to paint from: a sketch, or a
+            small or spoilt picture.
         batch_size: how many pictures of equal size to paint together.
         tile: larger pictures are painted in tiles of this many pixels a side (a multiple of 32); 0 never tiles.
         overlap: by how many pixels tiles overlap (a multiple of 32); more makes them agree better.
@@ -91,6 +97,7 @@ def predict(
 
     named = name_results(pictures, out)
     pipeline = Pipeline.from_pretrained(run, device=device)
+    drawn = _drawn(pipeline) if draw else None
     skipped = 0
     with tqdm(total=len(named), unit="picture", disable=None) as bar:
         for first in range(0, len(named), max(1, batch_size)):
@@ -98,7 +105,7 @@ def predict(
             readable = []
             for picture, result in group:
                 try:
-                    readable.append((_read(picture, draw), result))
+                    readable.append((_read(picture, drawn), result))
                 except PictureError as error:
                     skipped += 1
                     bar.write(f"skipped: {error}", file=sys.stderr)
@@ -187,12 +194,27 @@ def name_results(given: tuple[Path, ...], out: Path) -> list[tuple[Path, Path]]:
     return named
 
 
-def _read(picture: Path, draw: bool) -> Image.Image:
+def _read(picture: Path, drawn: Callable[[Image.Image], Image.Image] | None) -> Image.Image:
     from gangen import images
 
     read = images.read(picture)
-    if draw:
-        from gangen.data.sketch import sketch
+    return drawn(read) if drawn else read
 
-        return sketch(read)
-    return read
+
+def _drawn(pipeline: Pipeline) -> Callable[[Image.Image], Image.Image]:
+    """What makes a generator's inputs from pictures, the same each time."""
+    from gangen.data import DRAWN, Whole
+    from gangen.train.feed import seeded
+
+    wanted = pipeline.config.get("input", "sketch")
+    if wanted not in DRAWN:
+        raise UserError(
+            f"--draw: this generator takes {wanted!r}, which cannot be made from pictures. Leave it out."
+        )
+    made, whole = DRAWN[wanted](pipeline.scale), Whole(pipeline.scale)
+
+    def drawn(picture: Image.Image) -> Image.Image:
+        with seeded(0):
+            return made(whole(picture)[0])
+
+    return drawn

@@ -95,6 +95,7 @@ def evaluate(
     target_folder: Path | None = None,
     side_by_side: Literal["input-left", "input-right"] | None = None,
     draw: bool = False,
+    all: bool = False,
     size: int | None = None,
     metric: _Metrics = ("l1", "psnr", "ssim", "saturation_gap", "colourfulness_gap"),
     channel: Literal["rgb", "y"] = "rgb",
@@ -120,8 +121,11 @@ def evaluate(
         input_folder: folder of the inputs inside the data; equal names make a pair. Needs --target-folder.
         target_folder: folder of the pictures that belong to the inputs.
         side_by_side: each picture holds input and target, the input on this side.
-        draw: the inputs are sketches drawn from the pictures, also where the run was trained on pairs.
-        size: side in pixels of the central squares that are painted; by default the run's.
+        draw: the inputs are made from the pictures (sketches, small or spoilt ones, as the generator takes them),
+            also where the run was trained on pairs.
+        all: judge all pictures of --data, such as a test set, instead of a held-out share.
+        size: side in pixels of the central squares that are painted; by default the run's. Super-resolution is
+            judged on whole pictures.
         metric: what to measure; see docs/metrics.md.
         channel: what l1, psnr, ssim and ms_ssim compare: rgb, or y, the luma (16..235) of super-resolution.
         crop: pixels cut from each border before judging.
@@ -137,7 +141,7 @@ def evaluate(
     """
     from gangen.evaluation import DataFlags, evaluate_run
 
-    flags = DataFlags(data, input_folder, target_folder, side_by_side, draw, size)
+    flags = DataFlags(data, input_folder, target_folder, side_by_side, draw, size, all)
     weights = _Weights(lpips_weights, dists_weights, features, feature_net)
     measures = _measures(metric, channel, crop, weights)
     with _telling():

@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as F
 from gangen.errors import DataError
 
 Transform = Callable[..., tuple[Image.Image, ...]]
-"""Takes a sample's pictures, all of one size, as arguments; gives as many, all of one size."""
+"""Takes a sample's pictures as arguments and gives as many: all of one size, or as much larger as they were."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,96 @@ class Centre:
         side = min(width, height)
         top, left = (height - side) // 2, (width - side) // 2
         return tuple(_square(picture, top, left, side, self.size) for picture in pictures)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Random square of the picture as it is, turned and mirrored: for training where resizing would tell.
+
+    Of pictures of several sizes (a small one, and one of `scale` times its size) the same place is cut. A sample
+    whose largest picture is smaller than `size` is enlarged.
+
+    Attributes:
+        size: side of what comes out of the largest picture, in pixels.
+        turn: turn by one of the four quarters, besides mirroring every second sample.
+
+    Raises:
+        DataError: the size is below 1, or, when it is called, does not fit the pictures' proportion.
+    """
+
+    size: int
+    turn: bool = True
+
+    def __post_init__(self) -> None:
+        _check_size(self.size)
+
+    def __call__(self, *pictures: Image.Image) -> tuple[Image.Image, ...]:
+        """Cut a sample's pictures; the largest becomes `size` x `size`, the others smaller in proportion."""
+        ratios = _ratios(pictures)
+        side = self.size // max(ratios)  # of the smallest picture, in whose pixels the place is chosen
+        if side * max(ratios) != self.size:
+            raise DataError(
+                f"size={self.size}: for targets {max(ratios)} times as large as inputs expected a multiple of "
+                f"{max(ratios)}, like {max(1, side) * max(ratios)}"
+            )
+        smallest = min(pictures, key=lambda picture: picture.width)
+        if min(smallest.size) < side:
+            factor = side / min(smallest.size)
+            width, height = (max(side, round(factor * length)) for length in smallest.size)
+            pictures = tuple(
+                picture.resize((ratio * width, ratio * height), Image.Resampling.BICUBIC)
+                for picture, ratio in zip(pictures, ratios, strict=True)
+            )
+        else:
+            width, height = smallest.size
+        top = int(torch.randint(height - side + 1, ()))
+        left = int(torch.randint(width - side + 1, ()))
+        mirrored, quarters = bool(torch.rand(()) < 0.5), int(torch.randint(4, ())) if self.turn else 0
+        made = []
+        for picture, ratio in zip(pictures, ratios, strict=True):
+            edges = (ratio * left, ratio * top, ratio * (left + side), ratio * (top + side))
+            square = picture.crop(edges)
+            square = F.horizontal_flip(square) if mirrored else square
+            made.append(square.transpose(_QUARTERS[quarters - 1]) if quarters else square)
+        return tuple(made)
+
+
+_QUARTERS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The picture as it is, but for the rows and columns below and right that make it no multiple of `multiple`.
+
+    For validation of super-resolution. Of pictures of several sizes the multiple is that of the largest. One that
+    is smaller than `multiple` is enlarged to it.
+
+    Raises:
+        DataError: the multiple is below 1.
+    """
+
+    multiple: int = 1
+
+    def __post_init__(self) -> None:
+        _check_size(self.multiple)
+
+    def __call__(self, *pictures: Image.Image) -> tuple[Image.Image, ...]:
+        """Crop a sample's pictures, each as far as the largest one is."""
+        ratios = _ratios(pictures)
+        made = []
+        for picture, ratio in zip(pictures, ratios, strict=True):
+            step = max(1, self.multiple * ratio // max(ratios))
+            width, height = (max(step, length // step * step) for length in picture.size)
+            least = (max(width, picture.width), max(height, picture.height))
+            enlarged = picture if least == picture.size else picture.resize(least, Image.Resampling.BICUBIC)
+            made.append(enlarged.crop((0, 0, width, height)))
+        return tuple(made)
+
+
+def _ratios(pictures: tuple[Image.Image, ...]) -> list[int]:
+    """By how much each picture of a sample is larger than its smallest."""
+    least = min(picture.width for picture in pictures)
+    return [picture.width // least for picture in pictures]
 
 
 def _square(picture: Image.Image, top: int, left: int, side: int, size: int) -> Image.Image:

@@ -16,11 +16,14 @@ from gangen.data.batch import Batch
 from gangen.data.folders import parts, split
 from gangen.data.photos import open_photographs
 from gangen.data.sketch import sketch
-from gangen.data.sources import Files, Halves, Source, match_folders, open_folder
+from gangen.data.sources import Files, Halves, Kept, Source, match_folders, open_folder
 from gangen.errors import DataError, PictureError
 
 Draw = Callable[[Image.Image], Image.Image]
-"""Makes the input from the target: takes an "RGB" picture, gives one of the same size."""
+"""Makes the input from the target: takes an "RGB" picture, gives one of its size, or of 1/scale of its sides.
+
+All its chance comes from torch's global generator.
+"""
 
 _NAMED = 3  # how many pictures below the crop's size are named in a warning; all are counted
 
@@ -38,8 +41,9 @@ class Pairs(Dataset[Batch]):
     Args:
         source: where the pictures come from: samples of two pictures, or of one with `draw`.
         transform: what a sample's pictures go through together, before drawing, such as `Augment`.
-        size: side of the crop in pixels, to tell which pictures are smaller and so are enlarged.
+        size: side of the crop in pixels, to tell which pictures are smaller and so are enlarged; 0 for no crop.
         draw: makes the input from the target, for sources of single pictures.
+        scale: by how much the targets are larger than the inputs.
 
     Raises:
         DataError: not one sample can be read. This is found out at once, by reading until one can.
@@ -50,11 +54,14 @@ class Pairs(Dataset[Batch]):
     enlarged: torch.Tensor
     """(len,) uint8 in memory shared with workers: 1 where a picture was smaller than the crop"""
 
-    def __init__(self, source: Source, transform: Transform, *, size: int, draw: Draw | None = None) -> None:
+    def __init__(
+        self, source: Source, transform: Transform, *, size: int, draw: Draw | None = None, scale: int = 1
+    ) -> None:
         self.source = source
         self.transform = transform
         self.size = size
         self.draw = draw
+        self.scale = scale
         self.unreadable = torch.zeros(len(source.names), dtype=torch.uint8).share_memory_()
         self.enlarged = torch.zeros(len(source.names), dtype=torch.uint8).share_memory_()
         self._read(0)
@@ -68,15 +75,21 @@ class Pairs(Dataset[Batch]):
 
         Raises:
             IndexError: the index is not below the length.
-            DataError: not one sample can be read.
+            DataError: not one sample can be read, or input and target are not as `scale` says.
         """
         if not -len(self) <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         index, pictures = self._read(index)
-        if min(pictures[0].size) < self.size:
-            self._note_enlarged(index, pictures[0])
+        if min(pictures[-1].size) < self.size:
+            self._note_enlarged(index, pictures[-1])
         pictures = self.transform(*pictures)
         given, target = pictures if self.draw is None else (self.draw(pictures[0]), pictures[0])
+        if (self.scale * given.width, self.scale * given.height) != target.size:
+            raise DataError(
+                f"{self.source.names[index]}: an input of {given.width}x{given.height} and a target of "
+                f"{target.width}x{target.height} pixels; expected {self.scale} times the input. Give the scale "
+                "that they were made with, and sizes that are multiples of it."
+            )
         return Batch(images.to_tensor(given), images.to_tensor(target), self.source.names[index])
 
     def skipped(self) -> list[str]:
@@ -123,7 +136,11 @@ def open_pairs(
     draw: Draw | None = None,
     size: int = 64,
     augment: Transform | None = None,
+    prepare: Transform | None = None,
     validation: float = 0.1,
+    validation_folder: str | Path | None = None,
+    scale: int = 1,
+    keep: int = 0,
 ) -> tuple[Pairs, Pairs]:
     """Open training and validation pairs.
 
@@ -134,9 +151,12 @@ def open_pairs(
     - else: each picture as the target, and what `draw` makes of it as the input;
     - without a `root`: the last, on crops of the embedded photographs (see `open_photographs`).
 
-    What is taken for validation: val/, valid/ or validation/ beside train/, right in `root`
-    (`root/train/INPUT`) or else inside the two folders (`root/INPUT/train`); where there is none, a share of
-    the names by hash (see `split`). Validation samples are the central squares, without anything random.
+    What is taken for validation: all of `validation_folder`, which is laid out like root; else val/, valid/ or
+    validation/ beside train/, right in `root` (`root/train/INPUT`) or else inside the two folders
+    (`root/INPUT/train`); where there is none, a share of the names by hash (see `split`). Validation samples are
+    the central squares, unless `prepare` says otherwise. Whatever is random about `draw` is decided for them by
+    the seed and their number, since whoever validates asks for them as of the first pass (see
+    `gangen.train.feed`).
 
     Args:
         root: the data set's folder, or None for the embedded photographs.
@@ -147,7 +167,11 @@ def open_pairs(
         size: side of the samples in pixels.
         augment: what training samples go through; when None, `Augment(size)`, with crops of 0.3 to 0.6 of the
             shorter side for the embedded photographs.
+        prepare: what validation samples go through; `Centre(size)` when None.
         validation: the share of names held out where no folder says which.
+        validation_folder: a folder for validation alone; all other pictures are for training.
+        scale: by how much the targets are larger than the inputs, for super-resolution.
+        keep: MiB of training pictures that stay decoded in memory, in each worker.
 
     Raises:
         DataError: the folders do not hold what is described above, or the arguments contradict each other.
@@ -164,26 +188,37 @@ def open_pairs(
 
     training: Source
     held_out: Source
+    apart = None if validation_folder is None else Path(validation_folder)
     if root is None:
         training, held_out = open_photographs()
+        held_out = held_out if apart is None else open_folder(apart)
         augment = augment or Augment(size, scale=(0.3, 0.6))
     elif input_folder is not None and target_folder is not None:
-        training, held_out = _open_folders(Path(root), input_folder, target_folder, validation)
+        folders = input_folder, target_folder
+        training, held_out = _open_folders(Path(root), *folders, validation, scale, apart)
     else:
-        training, held_out = _open_folder(Path(root), side_by_side, validation)
+        training, held_out = _open_folder(Path(root), side_by_side, validation, apart)
     made = None if both or side_by_side is not None else draw or sketch
+    training = Kept(training, keep) if keep else training
     return (
-        Pairs(training, augment or Augment(size), size=size, draw=made),
-        Pairs(held_out, Centre(size), size=size, draw=made),
+        Pairs(training, augment or Augment(size), size=size, draw=made, scale=scale),
+        Pairs(held_out, prepare or Centre(size), size=0 if prepare else size, draw=made, scale=scale),
     )
 
 
 def _open_folders(
-    root: Path, input_folder: str | Path, target_folder: str | Path, validation: float
+    root: Path,
+    input_folder: str | Path,
+    target_folder: str | Path,
+    validation: float,
+    scale: int,
+    apart: Path | None,
 ) -> tuple[Files, Files]:
     inputs, held_out_inputs = parts(root, input_folder)
     targets, held_out_targets = parts(root, target_folder)
-    training = match_folders(inputs, targets)
+    training = match_folders(inputs, targets, scale)
+    if apart is not None:
+        return training, match_folders(apart / input_folder, apart / target_folder, scale)
     if held_out_inputs is None and held_out_targets is None:
         return _split(training, validation)
     if held_out_inputs is None or held_out_targets is None:
@@ -191,11 +226,12 @@ def _open_folders(
             f"{held_out_inputs or held_out_targets} is for validation, but the other folder of the pairs, "
             f"{targets if held_out_targets is None else inputs}, has none beside it. Add it, or take both away."
         )
-    return training, match_folders(held_out_inputs, held_out_targets)
+    return training, match_folders(held_out_inputs, held_out_targets, scale)
 
 
-def _open_folder(root: Path, halves: Halves | None, validation: float) -> tuple[Files, Files]:
+def _open_folder(root: Path, halves: Halves | None, validation: float, apart: Path | None) -> tuple[Files, Files]:
     folder, held_out = parts(root)
+    held_out = apart or held_out
     training = open_folder(folder, halves)
     if held_out is not None:
         return training, open_folder(held_out, halves)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -18,7 +18,7 @@ Halves = Literal["input-left", "input-right"]
 
 
 class Source(Protocol):
-    """Named samples of one picture each, or of two of equal size: (input, target)."""
+    """Named samples of one picture each, or of two: (input, target)."""
 
     @property
     def names(self) -> Sequence[str]:
@@ -42,39 +42,80 @@ class Files:
         names: the samples' names.
         paths: for each sample its file, or its input's and its target's.
         halves: which half of a single file is the input; None where files are not cut.
+        scale: by how much a target in a file of its own is larger than its input.
     """
 
     names: Sequence[str]
     paths: Sequence[tuple[Path, ...]]
     halves: Halves | None = None
+    scale: int = 1
 
     def read(self, index: int) -> tuple[Image.Image, ...]:
         """Read a sample's pictures.
 
         Raises:
-            PictureError: a file cannot be read, or its width is odd so that it has no two halves, or an input
-                and its target differ in size.
+            PictureError: a file cannot be read, or its width is odd so that it has no two halves, or a target
+                is not `scale` times the size of its input.
         """
         pictures = tuple(images.read(path) for path in self.paths[index])
         if self.halves is not None:
             return _cut(pictures[0], self.halves, self.paths[index][0])
-        if len({picture.size for picture in pictures}) > 1:
+        small, large = pictures[0], pictures[-1]
+        if len(pictures) > 1 and (self.scale * small.width, self.scale * small.height) != large.size:
             told = " and ".join(
                 f"{path} is {picture.width}x{picture.height}"
                 for path, picture in zip(self.paths[index], pictures, strict=True)
             )
-            raise PictureError(f"{told}: a pair must be of one size. Scale one of them to the other's size.")
+            wanted = "a pair must be of one size. Scale one of them to the other's size."
+            if self.scale > 1:
+                wanted = f"the target must be exactly {self.scale} times its input. Scale or crop one of them."
+            raise PictureError(f"{told}: {wanted}")
         return pictures
 
     def select(self, names: Collection[str]) -> Files:
         """Keep the samples of these names, in the present order."""
         wanted = set(names)
         kept = [index for index, name in enumerate(self.names) if name in wanted]
-        return Files([self.names[i] for i in kept], [self.paths[i] for i in kept], self.halves)
+        return replace(self, names=[self.names[i] for i in kept], paths=[self.paths[i] for i in kept])
 
     def fingerprint(self) -> str:
         """Hash of the names and of the files' sizes."""
         return fingerprint(self.names, (path for paths in self.paths for path in paths))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A source whose pictures stay in memory once they were read. Each worker keeps its own.
+
+    Attributes:
+        source: where they come from.
+        most: MiB of pixels that are kept; those that are read when it is full are read each time.
+    """
+
+    source: Source
+    most: int
+    _kept: dict[int, tuple[Image.Image, ...]] = field(default_factory=dict, repr=False)
+    _filled: list[int] = field(default_factory=lambda: [0], repr=False)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Those of the source."""
+        return self.source.names
+
+    def read(self, index: int) -> tuple[Image.Image, ...]:
+        """A sample's pictures, which are not to be changed."""
+        if index in self._kept:
+            return self._kept[index]
+        pictures = self.source.read(index)
+        needed = sum(3 * picture.width * picture.height for picture in pictures)
+        if self._filled[0] + needed <= self.most * 2**20:
+            self._kept[index] = pictures
+            self._filled[0] += needed
+        return pictures
+
+    def fingerprint(self) -> str:
+        """That of the source."""
+        return self.source.fingerprint()
 
 
 def open_folder(folder: str | Path, halves: Halves | None = None) -> Files:
@@ -84,10 +125,11 @@ def open_folder(folder: str | Path, halves: Halves | None = None) -> Files:
     return Files([name_within(path, folder) for path in paths], [(path,) for path in paths], halves)
 
 
-def match_folders(input_folder: str | Path, target_folder: str | Path) -> Files:
+def match_folders(input_folder: str | Path, target_folder: str | Path, scale: int = 1) -> Files:
     """Pair the pictures of two folders: equal paths inside their folder, but for the suffix, make a pair.
 
-    Pictures without a partner are counted and the first of them named in a warning, and are left out.
+    Pictures without a partner are counted and the first of them named in a warning, and are left out. The targets
+    are `scale` times as large as the inputs.
 
     Raises:
         DataError: a folder is missing or empty, no names are equal, or two pictures of a folder differ in
@@ -109,7 +151,7 @@ def match_folders(input_folder: str | Path, target_folder: str | Path) -> Files:
             f"{len(names)} pairs remain: {_first(lonely)}",
             stacklevel=2,
         )
-    return Files(names, [(inputs[name], targets[name]) for name in names])
+    return Files(names, [(inputs[name], targets[name]) for name in names], scale=scale)
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:

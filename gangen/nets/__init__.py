@@ -1,4 +1,4 @@
-"""Networks: bodies, the UNet that generates, critics, and a classifier."""
+"""Networks: bodies, the UNet that generates, upscalers, critics, and a classifier."""
 
 from gangen.nets.body import Body
 from gangen.nets.classifier import Classifier
@@ -6,14 +6,19 @@ from gangen.nets.critic import PatchCritic, WholeCritic
 from gangen.nets.freezing import free_parameters, freeze, hold_statistics, is_frozen, set_training, unfreeze
 from gangen.nets.heads import ImageHead
 from gangen.nets.unet import UNet
+from gangen.nets.upscaler import SCALES, Residual, Upscaler, enlarge
 
 __all__ = [
+    "SCALES",
     "Body",
     "Classifier",
     "ImageHead",
     "PatchCritic",
+    "Residual",
     "UNet",
+    "Upscaler",
     "WholeCritic",
+    "enlarge",
     "free_parameters",
     "freeze",
     "hold_statistics",

@@ -3,6 +3,7 @@
 from gangen.train.callback import Callback
 from gangen.train.interrupt import Interrupted
 from gangen.train.launch import launch, set_seed
+from gangen.train.nogan import NoGan, alike, nogan_phases
 from gangen.train.phase import Phase, Player
 from gangen.train.progress import Progress, Timing
 from gangen.train.samples import Samples
@@ -18,6 +19,7 @@ __all__ = [
     "Callback",
     "Interrupted",
     "Nets",
+    "NoGan",
     "Phase",
     "Player",
     "Progress",
@@ -28,6 +30,8 @@ __all__ = [
     "Tracking",
     "Trainer",
     "Validation",
+    "alike",
     "launch",
+    "nogan_phases",
     "set_seed",
 ]

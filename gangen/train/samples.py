@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from gangen import images
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Samples(Callback):
-    """Writes `samples/step-N.png`: rows of input, output and target.
+    """Writes `samples/step-N.png`: rows of input, output and target; a small input in larger pixels, not smoothed.
 
     Args:
         data: where the pictures come from, usually the validation set; `count` of them, evenly spread.
@@ -57,11 +58,15 @@ class Samples(Callback):
         length = len(self.data)  # type: ignore[arg-type]
         count = min(self.count, length)
         seeded = Seeded(self.data, trainer.seed)
-        batch = collate([seeded[0, i * length // count] for i in range(count)])
-        if isinstance(batch, Exception):
-            raise batch
-        batch = to_device(batch, trainer.accelerator.device)
+        rows, names = [], []
         with showing(trainer, self.player) as network:
-            output = network(batch.input).float()
-        rows = [[batch.input[i].cpu(), output[i].cpu(), batch.target[i].cpu()] for i in range(count)]
-        return images.grid(rows, columns=["input", "output", "target"], row_labels=list(batch.name))
+            for i in range(count):
+                # One at a time: they may be of different sizes.
+                batch = collate([seeded[0, i * length // count]])
+                if isinstance(batch, Exception):
+                    raise batch
+                output = network(to_device(batch.input, trainer.accelerator.device)).float()
+                shown = F.interpolate(batch.input, batch.target.shape[2:], mode="nearest")
+                rows.append([shown[0], output[0].cpu(), batch.target[0]])
+                names.append(batch.name[0])
+        return images.grid(rows, columns=["input", "output", "target"], row_labels=names)

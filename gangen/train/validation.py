@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import gather_object
 from safetensors.torch import save
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from gangen.errors import UserError
@@ -35,9 +36,12 @@ class Validation(Callback):
         best: name of the metric by which `checkpoints/best.safetensors` is chosen; None keeps no best.
         batch_size: samples a batch and process.
         player: whose network is judged, by the moving average of its weights.
+        baseline: inputs (N, 3, H, W) to outputs; what any generator should be better than, such as the inputs
+            themselves. It is judged once, before the first step, and logged as "baseline".
 
     Attributes:
         latest: the newest numbers, by metric.
+        base: those of the baseline.
     """
 
     def __init__(
@@ -49,10 +53,13 @@ class Validation(Callback):
         best: str | None = None,
         batch_size: int = 32,
         player: str = "generator",
+        baseline: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.data, self.metrics, self.every = data, list(metrics), every
         self.batch_size, self.player, self.best = batch_size, player, best
+        self.baseline = baseline
         self.latest: dict[str, float] = {}
+        self.base: dict[str, float] = {}
         self._record: float | None = None
         if best is not None and best not in [metric.name for metric in self.metrics]:
             raise ValueError(f"best={best!r} is none of the metrics: {[m.name for m in self.metrics]}")
@@ -71,6 +78,12 @@ class Validation(Callback):
             }
             write_json(trainer.run / "protocols.json", about)
 
+    def on_phase_start(self, trainer: Trainer) -> None:
+        """Judge the baseline before anything was learned."""
+        if self.baseline is not None and trainer.total == 0:
+            self.base = self._measure(trainer, self.baseline)
+            trainer.log("baseline", **self.base)
+
     def on_step_end(self, trainer: Trainer) -> None:
         """Validate when it is due."""
         between = self.every and trainer.step % self.every == 0 and trainer.step < trainer.phase.steps
@@ -84,7 +97,8 @@ class Validation(Callback):
 
     def validate(self, trainer: Trainer) -> dict[str, float]:
         """Measure now; log, and keep the weights if they are the best so far."""
-        self.latest = self._measure(trainer)
+        with showing(trainer, self.player) as network:
+            self.latest = self._measure(trainer, network)
         record: dict[str, Any] = dict(self.latest)
         if self.best is not None and self._is_record(self.latest[self.best]):
             self._record = self.latest[self.best]
@@ -93,7 +107,7 @@ class Validation(Callback):
         trainer.log("validation", **record)
         return self.latest
 
-    def _measure(self, trainer: Trainer) -> dict[str, float]:
+    def _measure(self, trainer: Trainer, paint: Callable[[Tensor], Tensor]) -> dict[str, float]:
         accelerator = trainer.accelerator
         length = len(self.data)  # type: ignore[arg-type]
         mine = [(0, i) for i in range(accelerator.process_index, length, accelerator.num_processes)]
@@ -106,12 +120,11 @@ class Validation(Callback):
             generator=torch.Generator(),
         )
         metrics = Metrics(self.metrics)
-        with showing(trainer, self.player) as network:
-            for batch in loader:
-                if isinstance(batch, UserError):
-                    raise batch
-                batch = to_device(batch, accelerator.device)
-                metrics.update(network(batch.input).float(), batch.target)
+        for batch in loader:
+            if isinstance(batch, UserError):
+                raise batch
+            batch = to_device(batch, accelerator.device)
+            metrics.update(paint(batch.input).float(), batch.target)
         return metrics.compute(gather_object([metrics.state()]))
 
     def _is_record(self, value: float) -> bool:
@@ -134,9 +147,9 @@ class Validation(Callback):
             path.write_bytes(save(weights, metadata={"gangen": json.dumps(about)}))
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far, and the newest ones."""
-        return {"record": self._record, "latest": dict(self.latest)}
+        """The best value so far, the newest ones, and those of the baseline."""
+        return {"record": self._record, "latest": dict(self.latest), "base": dict(self.base)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take them back."""
-        self._record, self.latest = state["record"], dict(state["latest"])
+        self._record, self.latest, self.base = state["record"], dict(state["latest"]), dict(state.get("base", {}))

@@ -3,8 +3,9 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from gangen.data import Augment, Centre
+from gangen.data import Augment, Centre, Crop, Whole
 from gangen.errors import DataError
 from tests.data.pictures import landscape, negative
 
@@ -100,3 +101,42 @@ def test_a_picture_smaller_than_the_crop_is_enlarged(size):
 def test_values_out_of_range_are_refused(values, told):
     with pytest.raises(DataError, match=told):
         Augment(**values)
+
+
+def test_a_crop_is_the_same_place_of_small_and_large():
+    small = landscape(size=(40, 30))
+    large = small.resize((120, 90), Image.Resampling.NEAREST)
+    looks = set()
+    for seed in range(40):
+        one, other = seeded(Crop(24), seed, small, large)
+        assert one.shape == (8, 8, 3)
+        assert np.array_equal(one.repeat(3, axis=0).repeat(3, axis=1), other)
+        # Red grows to the right and green downwards, so these two differences tell how it was turned and mirrored.
+        looks.add((*np.sign(one[0, -1] - one[0, 0])[:2], *np.sign(one[-1, 0] - one[0, 0])[:2]))
+    assert len(looks) == 8
+    assert len({seeded(Crop(24, turn=False), seed, small, large)[0][0, 0, 0] for seed in range(20)}) > 8
+
+
+def test_a_crop_does_not_resize_but_what_is_too_small():
+    picture = landscape(size=(50, 40))
+    (cut,) = seeded(Crop(16, turn=False), 3, picture)
+    whole = np.asarray(picture, dtype=int)
+    places = [(y, x) for y in range(25) for x in range(35)]
+    assert any(np.array_equal(c, whole[y : y + 16, x : x + 16]) for c in (cut, cut[:, ::-1]) for y, x in places)
+    (enlarged,) = seeded(Crop(64), 0, picture)
+    assert enlarged.shape == (64, 64, 3)
+    small, large = seeded(Crop(64), 0, landscape(size=(15, 9)), landscape(size=(60, 36)))
+    assert (small.shape, large.shape) == ((16, 16, 3), (64, 64, 3))
+    with pytest.raises(DataError, match=r"size=25: .* multiple of 4, like 24"):
+        Crop(25)(landscape(size=(15, 9)), landscape(size=(60, 36)))
+
+
+@pytest.mark.parametrize(("multiple", "left"), [(1, (50, 41)), (2, (50, 40)), (3, (48, 39)), (4, (48, 40))])
+def test_the_whole_picture_but_for_what_is_no_multiple(multiple, left):
+    picture = landscape(size=(50, 41))
+    (whole,) = Whole(multiple)(picture)
+    assert whole.size == left
+    assert whole.tobytes() == picture.crop((0, 0, *left)).tobytes()
+    small, large = Whole(multiple)(landscape(size=(13, 7)), landscape(size=(13 * multiple, 7 * multiple)))
+    assert (small.size, large.size) == ((13, 7), (13 * multiple, 7 * multiple))
+    assert Whole(4)(landscape(size=(3, 9)))[0].size == (4, 8)

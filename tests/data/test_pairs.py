@@ -6,7 +6,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from gangen import images
-from gangen.data import Augment, Batch, open_pairs
+from gangen.data import Augment, Batch, Crop, Kept, Whole, open_folder, open_pairs
+from gangen.data.degrade import Bicubic
 from gangen.errors import DataError
 from tests.data.pictures import landscape, negative, write
 
@@ -242,6 +243,61 @@ def test_an_index_beyond_the_end_is_an_error(paired):
 def test_arguments_that_make_no_sense_are_refused(tmp_path, options, told):
     with pytest.raises(DataError, match=told):
         open_pairs(**{"root": tmp_path, **options})
+
+
+def test_inputs_may_be_small_pictures_of_the_targets(tmp_path):
+    write(tmp_path / "train", ["1.png", "2.png"])
+    write(tmp_path / "val", ["1.png"], lambda number: landscape(size=(43, 30)))
+    given = {"draw": Bicubic(4), "scale": 4, "size": 16, "augment": Crop(16), "prepare": Whole(4)}
+    train, val = open_pairs(tmp_path, **given)
+    assert (train[0].input.shape, train[0].target.shape) == ((3, 4, 4), (3, 16, 16))
+    assert (val[0].input.shape, val[0].target.shape) == ((3, 7, 10), (3, 28, 40))
+    averaged = torch.nn.functional.avg_pool2d(val[0].target, 4)
+    # A ramp's small picture is the ramp.
+    assert torch.allclose(val[0].input[:, 2:-2, 2:-2], averaged[:, 2:-2, 2:-2], atol=0.02)
+    with pytest.raises(DataError, match=r"1\.png: an input of 4x4 and a target of 16x16 pixels; expected 2 times"):
+        open_pairs(tmp_path, **{**given, "scale": 2})[0][0]
+
+
+def test_small_and_large_pictures_may_be_given(tmp_path):
+    for part in ("train", "val"):
+        write(tmp_path / part / "small", ["1.png", "2.png"], lambda number: landscape(number, (20, 15)))
+        write(tmp_path / part / "large", ["1.png", "2.png"], lambda number: landscape(number, (60, 45)))
+    given = {"input_folder": "small", "target_folder": "large", "size": 30, "augment": Crop(30)}
+    train, val = open_pairs(tmp_path, scale=3, prepare=Whole(3), **given)
+    assert (train[0].input.shape, train[0].target.shape) == ((3, 10, 10), (3, 30, 30))
+    assert (val[0].input.shape, val[0].target.shape) == ((3, 15, 20), (3, 45, 60))
+    with (
+        pytest.warns(UserWarning, match=r"small.*1\.png is 20x15 and .*60x45: the target must be exactly 2 times"),
+        pytest.raises(DataError, match="none of the 2 samples"),
+    ):
+        open_pairs(tmp_path, scale=2, **given)
+
+
+def test_a_folder_for_validation_alone_leaves_all_else_for_training(tmp_path):
+    write(tmp_path / "mine", [f"{number}.png" for number in range(6)])
+    write(tmp_path / "test", ["a.png", "b.png"])
+    train, val = open_pairs(tmp_path / "mine", size=16, validation_folder=tmp_path / "test")
+    assert (len(train), list(samples(val))) == (6, ["a.png", "b.png"])
+    embedded, val = open_pairs(None, size=16, validation_folder=tmp_path / "test")
+    assert (len(embedded), len(val)) == (300, 2)
+    for side in ("sketch", "color"):
+        write(tmp_path / "pairs" / side, ["1.png", "2.png", "3.png"])
+        write(tmp_path / "judge" / side, ["9.png"])
+    train, val = opened(tmp_path / "pairs", validation_folder=tmp_path / "judge")
+    assert (len(train), list(samples(val))) == (3, ["9"])
+
+
+def test_kept_pictures_are_read_once_as_far_as_there_is_room(tmp_path):
+    paths = write(tmp_path, ["1.png", "2.png"], lambda number: landscape(number, (500, 500)))
+    kept = Kept(open_folder(tmp_path), 1)  # MiB: one of 750,000 bytes, not two
+    before = [kept.read(index)[0].tobytes() for index in (0, 1)]
+    for number, path in enumerate(paths):
+        landscape(number + 100, (500, 500)).save(path)
+    after = [kept.read(index)[0].tobytes() for index in (0, 1)]
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+    assert (kept.names, kept.fingerprint()) == (kept.source.names, kept.source.fingerprint())
 
 
 def test_real_pairs_open(shared):

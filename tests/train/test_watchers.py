@@ -176,6 +176,57 @@ def test_grids_show_the_same_pictures_before_between_and_after(tmp_path: Path) -
     assert len({grid.tobytes() for grid in grids}) == len(grids)
 
 
+class Growing(Dataset[Batch]):
+    """Small pictures of several sizes, and targets of twice their size."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> Batch:
+        small = torch.rand(3, 4 + index, 5, generator=torch.Generator().manual_seed(index)) * 2 - 1
+        return Batch(small, torch.zeros(3, 8 + 2 * index, 10), str(index))
+
+
+class Doubling(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return double(x) + self.shift
+
+
+def double(x: torch.Tensor) -> torch.Tensor:
+    return nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def test_small_inputs_of_several_sizes_are_shown_enlarged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[list[torch.Tensor]] = []
+    monkeypatch.setattr(
+        "gangen.train.samples.images.grid", lambda rows, **_: shown.extend(rows) or Image.new("L", (1, 1))
+    )
+    player = Player("generator", Doubling(), imitate, lr=1e-30, optimizer=sgd(momentum=0.0))
+    trainer = toy_trainer(tmp_path, Samples(Growing()), batch_size=1)
+    trainer.fit([Phase("still", [player], 1, data=Growing())])
+    assert len(shown) == 6
+    for row, sample in zip(shown, [Growing()[index] for index in (0, 1, 2)] * 2, strict=True):
+        assert [tuple(cell.shape) for cell in row] == [tuple(sample.target.shape)] * 3
+        assert torch.equal(row[0], double(sample.input[None])[0])
+
+
+def test_the_baseline_is_judged_once_before_the_first_step(tmp_path: Path) -> None:
+    player = Player("generator", Level(0.0), imitate, lr=1e-30, optimizer=sgd(momentum=0.0))
+    watch = Validation(Grey(), [L1], baseline=lambda x: x + 1.0)
+    toy_trainer(tmp_path, watch).fit([Phase("a", [player], 1), Phase("b", [player], 1)])
+    (record,) = records(tmp_path, "baseline")
+    assert record["total"] == 0
+    assert record["l1"] == pytest.approx(sum(range(7)) / 7 / 10 / 2, abs=1e-6)  # of 0 against the greys, on 0..1
+    assert watch.base == {"l1": record["l1"]}
+    again = Validation(Grey(), [L1], baseline=lambda x: x)
+    again.load_state_dict(watch.state_dict())
+    assert again.base == watch.base
+
+
 def test_a_second_fit_begins_with_optimizers_of_its_own() -> None:
     game = Game()
     trainer = toy_trainer()

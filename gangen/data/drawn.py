@@ -1,0 +1,18 @@
+"""The inputs that can be made from pictures, by the names under which a trained generator remembers its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gangen.data.degrade import Bicubic, Crappify, OldPhotograph, Practical
+from gangen.data.pairs import Draw
+from gangen.data.sketch import sketch
+
+DRAWN: dict[str, Callable[[int], Draw]] = {
+    "sketch": lambda scale: sketch,
+    "bicubic": Bicubic,
+    "practical": Practical,
+    "crappify": lambda scale: Crappify(),
+    "old-photograph": lambda scale: OldPhotograph(),
+}
+"""From the "input" in a pipeline's config, and the generator's scale, to what makes such inputs from targets."""

@@ -1,0 +1,143 @@
+"""The three phases of NoGAN: the generator alone, the critic alone, then both against each other.
+
+Antic 2019, DeOldify ("NoGAN"): most is learned before the game begins, which is then short and stays stable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from gangen.data import Batch
+from gangen.losses import Adversarial, Perceptual, bce, critic_terms, l1
+from gangen.nets import Body
+from gangen.train.optim import adam
+from gangen.train.phase import Phase, Player
+from gangen.train.schedule import flat_cosine, one_cycle
+from gangen.train.seats import Nets
+from gangen.train.switcher import Adaptive, Switcher
+
+Likeness = Callable[[Tensor, Batch], dict[str, Tensor]]
+"""What a fake is compared with its batch by: named scalars, as of a loss."""
+
+
+@dataclass(kw_only=True)
+class NoGan:
+    """How long the phases are and how fast is learned in them. A recipe's flags derive from it."""
+
+    frozen_steps: int = 100
+    """Steps of the generator alone with its pretrained body frozen; skipped when the body's weights are random."""
+    generator_steps: int | None = None
+    """Steps of the generator alone."""
+    critic_steps: int = 100
+    """Steps of the critic alone."""
+    adversarial_steps: int | None = None
+    """Steps of both, whoever has the turn."""
+    lr: float = 1e-3
+    """Peak learning rate of the generator while it is alone."""
+    adversarial_lr: float = 1e-4
+    """Learning rate of the generator while it plays against the critic; it fades over the second half."""
+    critic_lr: float = 2e-4
+    """Learning rate of the critic."""
+    fool: float = 0.5
+    """Weight of the critic's opinion in the generator's loss, against 1 for the pixels."""
+    critic_threshold: float = 1.4
+    """The critic hands over when its loss (undecided: 1.39) is below this, after two steps at the latest."""
+
+
+def nogan_phases(
+    settings: NoGan,
+    *,
+    generator: nn.Module,
+    critic: nn.Module,
+    likeness: Likeness,
+    play_likeness: Likeness | None = None,
+    condition: Callable[[Batch], Tensor] | None = None,
+    game: Adversarial | None = None,
+    body: Body | None = None,
+    switcher: Switcher | None = None,
+    ema: tuple[float, float] = (0.99, 0.995),
+) -> list[Phase]:
+    """The phases; one of no steps is passed over by the trainer.
+
+    The players are named "generator" and "critic". With a pretrained `body` there is a phase before the others in
+    which it is frozen.
+
+    Args:
+        settings: lengths, rates and weights.
+        generator: paints from `batch.input`.
+        critic: judges `batch.target` against what was painted.
+        likeness: what the generator minimises alone.
+        play_likeness: what it minimises besides the critic's opinion in the game; `likeness` when None.
+        condition: what a conditional critic sees beside the picture, such as the input; None for one that judges
+            pictures by themselves.
+        game: the pair of losses; `bce()`, for which the settings' threshold is meant, when None.
+        body: the generator's body, if it has one.
+        switcher: passes the turn in the game; when None, the critic plays until its loss is below the threshold,
+        two
+            steps at most, and then the generator once.
+        ema: decays of the moving average of the generator's weights, alone and in the game.
+    """
+    pair = game or bce()
+    playing = play_likeness or likeness
+
+    def imitate(nets: Nets, batch: Batch) -> dict[str, Tensor]:
+        return likeness(nets.generator(batch.input), batch)
+
+    def judge(nets: Nets, batch: Batch) -> dict[str, Tensor]:
+        fake = nets.generator(batch.input)
+        given = condition(batch) if condition else None
+        return critic_terms(nets.critic, batch.target, fake, pair, condition=given)
+
+    def persuade(nets: Nets, batch: Batch) -> dict[str, Tensor]:
+        fake = nets.generator(batch.input)
+        opinion = nets.critic(fake, condition(batch)) if condition else nets.critic(fake)
+        return {**playing(fake, batch), "adversarial": settings.fool * pair.generator(opinion)}
+
+    alone = Player("generator", generator, imitate, lr=settings.lr, schedule=one_cycle(), clip=1.0, ema=ema[0])
+    artist = Player(
+        "generator",
+        generator,
+        persuade,
+        lr=settings.adversarial_lr,
+        optimizer=adam(betas=(0.5, 0.99)),
+        schedule=flat_cosine(0.5),
+        clip=1.0,
+        ema=ema[1],
+        hold_statistics=True,
+    )
+    expert = Player("critic", critic, judge, lr=settings.critic_lr, optimizer=adam(betas=(0.5, 0.99)))
+    phases = []
+    if body is not None:
+        frozen: Sequence[nn.Module] = [body]
+        beginner = Player("generator", generator, imitate, lr=settings.lr, clip=1.0, ema=ema[0], frozen=frozen)
+        steps = settings.frozen_steps if body.initial["kind"] != "none" else 0
+        phases.append(Phase("generator, body frozen", [beginner], steps))
+    return [
+        *phases,
+        Phase("generator", [alone], settings.generator_steps or 0),
+        Phase("critic", [expert, artist], settings.critic_steps),
+        Phase(
+            "adversarial",
+            [expert, artist],
+            settings.adversarial_steps or 0,
+            switcher=switcher or Adaptive(critic=settings.critic_threshold, max_turn=2),
+        ),
+    ]
+
+
+def alike(features: Perceptual | None = None, weight: float = 1.0) -> Likeness:
+    """The mean absolute difference of the pixels, "pixel", and where `features` are given theirs, "features".
+
+    Args:
+        features: compares what a classifier sees, made with `pixel=0.0`.
+        weight: of the features, against 1 for the pixels.
+    """
+
+    def likeness(fake: Tensor, batch: Batch) -> dict[str, Tensor]:
+        terms = {"pixel": l1(fake, batch.target)}
+        return terms if features is None else {**terms, "features": weight * features(fake, batch.target)}
+
+    return likeness
