@@ -1,15 +1,18 @@
 """What the adversarial phase is worth: sketch-to-image with it, and without it for the same total time.
 
     python benchmarks/sketch_quality.py --data PAIRS --input-folder sketch --target-folder color \\
-        --lpips-weights alexnet_features.safetensors --out runs/quality
+        --lpips-weights alexnet_features.safetensors --seeds 0 1 2 --out runs/quality
 
-runs the recipe as it stands, then once more with the generator alone, for as many steps as fit into the time that
-the first took, and writes both runs' last validations to OUT/quality.json. Flags after `--` go to both runs.
+For every seed it runs the recipe as it stands ("full"), then the generator alone for as long ("generator"), and,
+to tell the critic's part from that of a longer training, the same phases with a critic that has no say ("no
+critic's say", --fool 0). How many steps of the generator take as long as the whole recipe is measured in the first run, so
+let the machine rest during that one. Writes OUT/quality.json and prints a table. Flags after `--` go to all runs.
 """
 
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -32,25 +35,28 @@ class Settings:
     lpips_weights: Path
     """AlexNet's convolutions, for LPIPS."""
     out: Path
-    """Folder for the two runs and quality.json."""
+    """Folder for the runs and quality.json."""
     input_folder: str = "sketch"
     """Folder of the sketches inside the data."""
     target_folder: str = "color"
     """Folder of the pictures inside the data."""
+    seeds: tuple[int, ...] = (0,)
+    """One training of each kind for each of these."""
 
 
-def train(settings: Settings, name: str, flags: list[str]) -> Path:
-    run = settings.out / name
+def train(settings: Settings, name: str, seed: int, flags: list[str]) -> dict[str, Any]:
+    run = settings.out / f"{name}-{seed}"
     given = {
         "--data": settings.data,
         "--input-folder": settings.input_folder,
         "--target-folder": settings.target_folder,
         "--lpips-weights": settings.lpips_weights,
+        "--seed": seed,
         "--out": run,
     }
     words = [str(word) for pair in given.items() for word in pair]
     subprocess.run([sys.executable, str(RECIPE), *words, *flags], check=True)
-    return run
+    return outcome(run)
 
 
 def outcome(run: Path) -> dict[str, Any]:
@@ -61,15 +67,36 @@ def outcome(run: Path) -> dict[str, Any]:
     return {"seconds": round(history.seconds, 1), "phases": phases}
 
 
+def steps_for(done: dict[str, Any]) -> int:
+    """How many steps of the generator alone take as long as all phases of this run did."""
+    alone = next(phase for phase in done["phases"] if phase["name"] == "generator")
+    return round(done["seconds"] / alone["seconds"] * alone["steps"])
+
+
+def row(name: str, runs: list[dict[str, Any]]) -> str:
+    """A line of the table: the last validation of each run, as mean and range over the seeds."""
+    cells = []
+    for metric in ("l1", "saturation", "saturation_target", "lpips"):
+        values = [run["phases"][-1][metric] for run in runs]
+        spread = f" ({min(values):.4f} to {max(values):.4f})" if len(values) > 1 else ""
+        cells.append(f"{statistics.mean(values):.4f}{spread}")
+    return f"| {name} | {' | '.join(cells)} |"
+
+
 def main(settings: Settings, flags: list[str]) -> None:
-    full = outcome(train(settings, "full", flags))
-    alone = next(phase for phase in full["phases"] if phase["name"] == "generator")
-    steps = round(full["seconds"] / alone["seconds"] * alone["steps"])
-    shorter = ["--generator-steps", str(steps), "--critic-steps", "0", "--adversarial-steps", "0"]
-    longer = outcome(train(settings, "generator-only", [*flags, *shorter]))
-    result = {"with the adversarial phase": full, "generator alone, same time": longer}
-    (settings.out / "quality.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    result: dict[str, list[dict[str, Any]]] = {"full": [], "no critic's say": [], "generator": []}
+    steps = 0
+    for seed in settings.seeds:
+        result["full"].append(train(settings, "full", seed, flags))
+        steps = steps or steps_for(result["full"][0])
+        shorter = ["--generator-steps", str(steps), "--critic-steps", "0", "--adversarial-steps", "0"]
+        result["generator"].append(train(settings, "generator", seed, [*flags, *shorter]))
+        result["no critic's say"].append(train(settings, "silent", seed, [*flags, "--fool", "0"]))
+        (settings.out / "quality.json").write_text(json.dumps({"steps alone": steps, **result}, indent=2) + "\n")
+    print(f"\n{steps} steps of the generator take as long as the whole recipe ({result['full'][0]['seconds']} s)")
+    print("| last validation | L1 | saturation | real saturation | LPIPS |\n|---|---|---|---|---|")
+    for name, runs in result.items():
+        print(row(name, runs))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 
 from gangen.errors import RunError, UserError, WeightsError
 from gangen.files import write_json, write_text
-from gangen.nets import Body
+from gangen.nets import Body, PatchCritic
 from gangen.pipeline import Pipeline
 from gangen.report import phase_table, write_report
 from gangen.train import Callback, Interrupted, NoGan, Tracking, Trainer, launch, set_seed
@@ -89,6 +89,32 @@ class NoGanFlags(NoGan, Flags):
     """Steps between validations; 0 for the end of each phase only."""
     lpips_weights: Path | None = None
     """AlexNet's convolutions (torchvision's names, .safetensors or .pth), to add LPIPS to the validation."""
+
+    def critic(self, condition_channels: int = 0) -> PatchCritic:
+        """The critic that the flags describe; without spectral norm, as the bce game is usually played.
+
+        Args:
+            condition_channels: channels of what it sees beside the picture; 0 for the picture alone.
+
+        Raises:
+            UserError: --size is too small for it.
+        """
+        critic = PatchCritic(
+            3,
+            condition_channels=condition_channels,
+            width=self.critic_width,
+            layers=self.critic_layers,
+            shrink=self.critic_shrink,
+            norm="instance",
+            spectral=False,
+        )
+        if self.size < critic.smallest:
+            # Known before the generator has learned for an hour, rather than after
+            raise UserError(
+                f"--size {self.size}: the critic needs {critic.smallest} pixels or more, with --critic-shrink "
+                f"{self.critic_shrink} and --critic-layers {self.critic_layers}. Raise the size or lower these."
+            )
+        return critic
 
 
 class Run:

@@ -20,7 +20,7 @@ from gangen import recipe
 from gangen.data import DRAWN, Augment, open_pairs
 from gangen.losses import Perceptual
 from gangen.metrics import LPIPS, PSNR, SSIM, Measure
-from gangen.nets import ImageHead, PatchCritic, Residual, UNet
+from gangen.nets import ImageHead, Residual, UNet
 from gangen.train import Samples, Validation, alike, nogan_phases
 
 
@@ -79,14 +79,7 @@ def main(flags: Restoration) -> None:
     )
     body = run.body()
     generator = Residual(UNet(body, ImageHead(3, output_range=None)))
-    critic = PatchCritic(
-        3,
-        width=flags.critic_width,
-        layers=flags.critic_layers,
-        shrink=flags.critic_shrink,
-        norm="instance",
-        spectral=False,
-    )
+    critic = flags.critic()
     run.record(data=train.fingerprint(), body=body.initial)
 
     metrics: list[Measure] = [PSNR, SSIM, *([LPIPS(weights=flags.lpips_weights)] if flags.lpips_weights else [])]

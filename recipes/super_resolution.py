@@ -25,7 +25,7 @@ from gangen.data import DRAWN, Crop, Whole, open_pairs
 from gangen.errors import UserError
 from gangen.losses import Perceptual
 from gangen.metrics import LPIPS, Measure, cropped, pixel_metrics
-from gangen.nets import ImageHead, PatchCritic, Residual, UNet, Upscaler, enlarge
+from gangen.nets import ImageHead, Residual, UNet, Upscaler, enlarge
 from gangen.train import Samples, Validation, alike, nogan_phases
 
 
@@ -108,14 +108,7 @@ def main(flags: SuperResolution) -> None:
         if body
         else Upscaler(scale, width=flags.width, blocks=flags.blocks)
     )
-    critic = PatchCritic(
-        3,
-        width=flags.critic_width,
-        layers=flags.critic_layers,
-        shrink=flags.critic_shrink,
-        norm="instance",
-        spectral=False,
-    )
+    critic = flags.critic()
     run.record(data=train.fingerprint(), held_out=held_out.fingerprint(), body=body and body.initial)
 
     _, psnr, ssim, _ = pixel_metrics("y")

@@ -38,7 +38,7 @@ class NoGan:
     lr: float = 1e-3
     """Peak learning rate of the generator while it is alone."""
     adversarial_lr: float = 1e-4
-    """Learning rate of the generator while it plays against the critic; it fades over the second half."""
+    """Learning rate of the generator while it plays against the critic; it fades to nothing over the phase."""
     critic_lr: float = 2e-4
     """Learning rate of the critic."""
     fool: float = 0.5
@@ -76,8 +76,7 @@ def nogan_phases(
         game: the pair of losses; `bce()`, for which the settings' threshold is meant, when None.
         body: the generator's body, if it has one.
         switcher: passes the turn in the game; when None, the critic plays until its loss is below the threshold,
-        two
-            steps at most, and then the generator once.
+            two steps at most, and then the generator once.
         ema: decays of the moving average of the generator's weights, alone and in the game.
     """
     pair = game or bce()
@@ -103,7 +102,7 @@ def nogan_phases(
         persuade,
         lr=settings.adversarial_lr,
         optimizer=adam(betas=(0.5, 0.99)),
-        schedule=flat_cosine(0.5),
+        schedule=flat_cosine(0.0),
         clip=1.0,
         ema=ema[1],
         hold_statistics=True,
