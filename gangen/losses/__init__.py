@@ -13,12 +13,15 @@ from gangen.losses.adversarial import (
 )
 from gangen.losses.critic import critic_terms
 from gangen.losses.penalties import due, gradient_penalty, mix, r1
-from gangen.losses.perceptual import Perceptual, gram
-from gangen.losses.pixel import charbonnier, l1, l2
+from gangen.losses.perceptual import Perceptual, Restyle
+from gangen.losses.pixel import charbonnier, l1, l2, total_variation
+from gangen.losses.vgg import VGG, gram
 
 __all__ = [
+    "VGG",
     "Adversarial",
     "Perceptual",
+    "Restyle",
     "accuracy",
     "bce",
     "charbonnier",
@@ -35,5 +38,6 @@ __all__ = [
     "mix",
     "r1",
     "relativistic",
+    "total_variation",
     "wasserstein",
 ]
