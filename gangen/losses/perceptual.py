@@ -111,7 +111,11 @@ class Restyle(nn.Module):
             self.grams = {name: gram(seen[name]) for name in self.styles}
 
     def forward(self, output: Tensor, content: Tensor) -> dict[str, Tensor]:
-        """The distances "content", from the pictures `content`, and "style": scalars in float32.
+        """The distances "content", from the pictures `content`, and "style": the means of `each`."""
+        return {name: values.mean() for name, values in self.each(output, content).items()}
+
+    def each(self, output: Tensor, content: Tensor) -> dict[str, Tensor]:
+        """The distances "content" and "style" of each picture: (N,) in float32.
 
         Args:
             output: (N, 3, H, W) in [-1, 1]; gradients flow to it alone.
@@ -122,11 +126,11 @@ class Restyle(nn.Module):
         style = [_relative(gram(ours[name]), self.grams[name]) for name in self.styles]
         return {
             "content": _relative(ours[self.content].float(), theirs[self.content].float()),
-            "style": torch.stack(style).mean(),
+            "style": torch.stack(style).mean(dim=0),
         }
 
 
 def _relative(found: Tensor, wanted: Tensor) -> Tensor:
-    """Squared distance of each of N to what is wanted of it, or of all alike, over the latter's square; the mean."""
+    """Squared distance of each of N from what is wanted, over the latter's square: (N, ...) to (N,)."""
     distance = (found - wanted).square().flatten(1).sum(dim=1)
-    return (distance / (wanted.square().flatten(1).sum(dim=1) + _TINY)).mean()
+    return distance / (wanted.square().flatten(1).sum(dim=1) + _TINY)
