@@ -4,7 +4,9 @@ from gangen.data.augment import Augment, Centre
 from gangen.data.batch import Batch
 from gangen.data.folders import find_pictures, split
 from gangen.data.pairs import Pairs, open_pairs
+from gangen.data.pattern import stained_glass
 from gangen.data.photos import embedded_photographs, open_photographs
+from gangen.data.pictures import FromNoise, itself, open_pictures
 from gangen.data.sketch import sketch
 from gangen.data.sources import Files, Source, match_folders, open_folder
 
@@ -13,14 +15,18 @@ __all__ = [
     "Batch",
     "Centre",
     "Files",
+    "FromNoise",
     "Pairs",
     "Source",
     "embedded_photographs",
     "find_pictures",
+    "itself",
     "match_folders",
     "open_folder",
     "open_pairs",
     "open_photographs",
+    "open_pictures",
     "sketch",
     "split",
+    "stained_glass",
 ]

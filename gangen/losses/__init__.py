@@ -11,7 +11,9 @@ from gangen.losses.adversarial import (
     relativistic,
     wasserstein,
 )
+from gangen.losses.colour import chroma, chroma_gap
 from gangen.losses.critic import critic_terms
+from gangen.losses.diffaugment import diff_augment
 from gangen.losses.penalties import due, gradient_penalty, mix, r1
 from gangen.losses.perceptual import Perceptual, Restyle
 from gangen.losses.pixel import charbonnier, l1, l2, total_variation
@@ -25,7 +27,10 @@ __all__ = [
     "accuracy",
     "bce",
     "charbonnier",
+    "chroma",
+    "chroma_gap",
     "critic_terms",
+    "diff_augment",
     "due",
     "gradient_penalty",
     "gram",

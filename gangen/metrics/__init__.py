@@ -24,7 +24,7 @@ from gangen.metrics.comparison import Comparison, compare
 from gangen.metrics.judging import judge
 from gangen.metrics.lpips import LPIPS
 from gangen.metrics.pixel import L1, MS_SSIM, PSNR, SSIM, Channel, l1, ms_ssim, pixel_metrics, psnr, ssim
-from gangen.metrics.protocol import Better, Measure, Metric, cropped
+from gangen.metrics.protocol import Better, Measure, Metric, cropped, describe
 from gangen.metrics.result import Interval, Result, bootstrap, read_results, write_results
 
 __all__ = [
@@ -55,6 +55,7 @@ __all__ = [
     "colourfulness_target",
     "compare",
     "cropped",
+    "describe",
     "judge",
     "l1",
     "ms_ssim",

@@ -5,7 +5,7 @@ from gangen.train.interrupt import Interrupted
 from gangen.train.launch import launch, set_seed
 from gangen.train.phase import Phase, Player
 from gangen.train.progress import Progress, Timing
-from gangen.train.samples import Samples
+from gangen.train.samples import FromLatents, Grids, Samples
 from gangen.train.seats import Nets
 from gangen.train.switcher import Adaptive, Alternate, Switcher, Together
 from gangen.train.tracking import Tracking
@@ -16,6 +16,8 @@ __all__ = [
     "Adaptive",
     "Alternate",
     "Callback",
+    "FromLatents",
+    "Grids",
     "Interrupted",
     "Nets",
     "Phase",
