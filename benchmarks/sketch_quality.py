@@ -5,9 +5,9 @@
 
 For every seed it runs the recipe as it stands ("full"), then the generator alone for as long ("generator"), and,
 to tell the critic's part from that of a longer training, the same phases with a critic that has no say ("no
-critic's say", --fool 0). How many steps of the generator take as long as the whole recipe is measured in the first
-run, so let the machine rest during that one. Writes OUT/quality.json and prints a table. Flags after `--` go to all
-runs.
+critic's say", --fool 0). How many steps of the generator take as long as the whole recipe is measured in the
+first run, so let the machine rest during that one. Writes OUT/quality.json and prints a table. Flags after `--` go
+to all runs.
 """
 
 from __future__ import annotations

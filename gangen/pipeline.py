@@ -1,4 +1,7 @@
-"""A trained generator with its pre- and post-processing: picture in, picture of its size, or a larger one, out."""
+"""A trained generator with its pre- and post-processing: picture in, picture of its size, or a larger one, out.
+
+Or, for a generator that starts from noise: a number in, pictures out.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,16 @@ from torch import Tensor, nn
 
 from gangen import __version__, files, images, tiles, weights
 from gangen.errors import PictureError, RunError, UserError
-from gangen.nets import Residual, UNet, Upscaler
+from gangen.nets import Colorizer, NoiseGenerator, Residual, StyleNet, UNet, Upscaler, latents
 
 FORMAT = 1
 NETWORKS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
+    "Colorizer": Colorizer.from_config,
+    "NoiseGenerator": NoiseGenerator.from_config,
+    "Residual": Residual.from_config,
+    "StyleNet": StyleNet.from_config,
     "UNet": UNet.from_config,
     "Upscaler": Upscaler.from_config,
-    "Residual": Residual.from_config,
 }
 """The networks that a pipeline's folder may name. Nothing else is built, whatever the folder says."""
 
@@ -34,10 +40,16 @@ class Pipeline:
         pipeline = Pipeline.from_pretrained("runs/first")
         pipeline("sketch.jpg").save("painting.png")
 
+    A generator that starts from noise makes pictures of its own:
+
+        Pipeline.from_pretrained("runs/vanilla_gan").generate(16, seed=0)
+
     Args:
-        network: maps (N, 3, H, W) in [-1, 1] to the same shape, of any height and width. Its `config` describes
-            it (see `save`), and `tiles_exactly` tells whether what it paints depends on its surroundings only.
-            If it has a `scale`, what it paints is so many times as high and as wide.
+        network: maps (N, 3, H, W) in [-1, 1] to the same shape, of any height and width; or noise (N, `latent`)
+            to pictures, where it has a `latent`. Its `config` describes it (see `save`), `tiles_exactly` tells
+            whether what it paints depends on its surroundings only, and `bounded`, if it has it, whether it bounds
+            its memory by itself, so that no picture is tiled. If it has a `scale`, what it paints is so many times
+            as high and as wide.
         config: what a person or a program may want to know of it, kept with it: "task", "input",
             "trained_size" (pixels), ... JSON values.
     """
@@ -152,8 +164,12 @@ class Pipeline:
             PictureError: a file cannot be read, or a tensor is no picture.
             UserError: an argument is out of range, or a large picture was given to a network that cannot be tiled.
         """
-        if batch_size < 1:
-            raise UserError(f"batch_size {batch_size} is impossible. Give 1 or more.")
+        _check_batch(batch_size)
+        if self.latent is not None:
+            raise UserError(
+                "this generator makes pictures from noise and takes no picture to start from. Use "
+                "`gangen generate RUN --count 16 --out DIR`, or pipeline.generate(16)."
+            )
         tiles.check(tile, overlap)
         alone = isinstance(pictures, (Image.Image, str, Path, Tensor))
         given: list[Picture] = [pictures] if alone else list(pictures)  # type: ignore[list-item,arg-type]
@@ -165,6 +181,38 @@ class Pipeline:
                 painted |= {index: images.to_picture(out) for index, out in zip(group, outputs, strict=True)}
         return painted[0] if alone else [painted[index] for index in range(len(given))]
 
+    @property
+    def latent(self) -> int | None:
+        """How many numbers of noise the generator makes a picture from; None where it starts from pictures."""
+        return getattr(self.network, "latent", None)
+
+    def generate(self, count: int = 1, *, seed: int = 0, batch_size: int = 64) -> list[Image.Image]:
+        """Make pictures from noise. Picture k of a seed is the same however many are made, and in what batches.
+
+        Args:
+            count: how many.
+            seed: of the noise, 0 or more.
+            batch_size: how many to make together.
+
+        Raises:
+            UserError: an argument is out of range, or the generator starts from pictures.
+        """
+        _check_batch(batch_size)
+        if self.latent is None:
+            raise UserError(
+                "this generator starts from pictures and makes none from noise. Use "
+                "`gangen predict RUN PICTURE --out DIR`, or pipeline(picture)."
+            )
+        for name, value, least in (("count", count, 1), ("seed", seed, 0)):
+            if value < least:
+                raise UserError(f"{name} {value} is impossible. Give {least} or more.")
+        noise = latents(count, self.latent, seed)
+        made: list[Image.Image] = []
+        with _at_rest(self.network), torch.inference_mode():
+            for part in noise.split(batch_size):
+                made += [images.to_picture(picture) for picture in self.network(part.to(self.device))]
+        return made
+
     def _paint(self, batch: Tensor, tile: int | None, overlap: int) -> Tensor:
         """Paint (N, 3, H, W) of any device; returns float32 on the CPU, `scale` times as large."""
 
@@ -172,7 +220,7 @@ class Pipeline:
             return self.network(part.to(self.device)).float().cpu()
 
         height, width = batch.shape[2:]
-        if tile is None or height * width <= tile * tile:
+        if tile is None or height * width <= tile * tile or getattr(self.network, "bounded", False):
             return paint(batch)
         if not getattr(self.network, "tiles_exactly", False):
             raise UserError(
@@ -194,6 +242,11 @@ def _at_rest(network: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def _check_batch(batch_size: int) -> None:
+    if batch_size < 1:
+        raise UserError(f"batch_size {batch_size} is impossible. Give 1 or more.")
 
 
 def _as_tensor(picture: Picture) -> Tensor:

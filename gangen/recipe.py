@@ -27,7 +27,7 @@ from gangen.train import Callback, Interrupted, NoGan, Tracking, Trainer, launch
 from gangen.train.showing import shown
 from gangen.train.tracking import check_tracker
 
-F = TypeVar("F", bound="Flags")
+F = TypeVar("F", bound="Common")
 
 _MAY_CHANGE = {"out", "resume", "track", "workers"}
 """Flags that change nothing of what is computed, so that a run may be resumed with others."""
@@ -36,7 +36,7 @@ _UNKNOWN = "did not exist when that run was started"
 
 
 @dataclass(kw_only=True)
-class Flags:
+class Common:
     """Flags that all recipes have."""
 
     data: Path | None = None
@@ -47,10 +47,6 @@ class Flags:
     """Side of the training pictures, in pixels. The trained generator paints pictures of any size."""
     batch_size: int = 8
     """Pictures a batch, on each process."""
-    body: str = "resnet18"
-    """torchvision ResNet that the UNet stands on: resnet18 to resnet152, resnext50_32x4d, wide_resnet50_2, ..."""
-    weights: str = "imagenet"
-    """The body's weights: imagenet (downloaded), none (random), or a .safetensors or .pth file."""
     seed: int = 0
     """Seed of everything random. Two runs with equal flags on one machine are equal."""
     resume: bool = False
@@ -67,6 +63,16 @@ class Flags:
     """Steps between log records."""
     save_every: int = 200
     """Steps between checkpoints."""
+
+
+@dataclass(kw_only=True)
+class Flags(Common):
+    """Flags of recipes whose generator stands on a pretrained body."""
+
+    body: str = "resnet18"
+    """torchvision ResNet that the UNet stands on: resnet18 to resnet152, resnext50_32x4d, wide_resnet50_2, ..."""
+    weights: str = "imagenet"
+    """The body's weights: imagenet (downloaded), none (random), or a .safetensors or .pth file."""
 
 
 @dataclass(kw_only=True)
@@ -126,7 +132,7 @@ class Run:
         flags: the recipe's flags.
     """
 
-    def __init__(self, recipe: str, flags: Flags) -> None:
+    def __init__(self, recipe: str, flags: Common) -> None:
         self.recipe, self.flags = recipe, flags
         _check_ranges(flags)
         tracks = [check_tracker(name) for name in flags.track]
@@ -157,6 +163,8 @@ class Run:
     def body(self, in_channels: int = 3) -> Body:
         """The body that the flags ask for. Where ImageNet's weights cannot be had, random ones, loudly."""
         flags = self.flags
+        if not isinstance(flags, Flags):
+            raise TypeError(f"{type(flags).__name__} has no flags for a body: derive it from recipe.Flags")
         try:
             return Body(flags.body, flags.weights, in_channels)
         except WeightsError as error:
@@ -221,7 +229,9 @@ class Run:
             report = write_report(self.folder)
             self.say(f"\n{phase_table(self.folder)}\n")
             self.say(f"run       {self.folder}\nreport    {report}")
-            self.say(f"paint     gangen predict {self.folder} PICTURE_OR_FOLDER --out painted")
+            from_noise = about.get("input") == "noise"
+            command = "generate RUN --count 16" if from_noise else "predict RUN PICTURE_OR_FOLDER"
+            self.say(f"paint     gangen {command.replace('RUN', str(self.folder))} --out painted")
         self.accelerator.wait_for_everyone()
 
     def _tell_skipped(self, trainer: Trainer) -> None:
@@ -255,7 +265,7 @@ def _told(text: str, code: int) -> int:
     return code
 
 
-def _choose_folder(recipe: str, flags: Flags) -> str | UserError:
+def _choose_folder(recipe: str, flags: Common) -> str | UserError:
     """The run folder, free or to be resumed; or the error, to be raised on every process."""
     try:
         return str(_folder(recipe, flags))
@@ -263,7 +273,7 @@ def _choose_folder(recipe: str, flags: Flags) -> str | UserError:
         return error
 
 
-def _folder(recipe: str, flags: Flags) -> Path:
+def _folder(recipe: str, flags: Common) -> Path:
     default = Path("runs") / recipe
     if flags.resume:
         folder = flags.out or _newest(default)
@@ -296,7 +306,7 @@ def _holds_a_run(folder: Path) -> bool:
     return any((folder / name).exists() for name in ("config.json", "log.jsonl", "checkpoints", "pipeline"))
 
 
-def _check_flags(folder: Path, flags: Flags) -> None:
+def _check_flags(folder: Path, flags: Common) -> None:
     different = _differences(folder, flags)
     if different:
         older = any(_UNKNOWN in text for text in different)
@@ -307,7 +317,7 @@ def _check_flags(folder: Path, flags: Flags) -> None:
         )
 
 
-def _differences(folder: Path, flags: Flags) -> list[str]:
+def _differences(folder: Path, flags: Common) -> list[str]:
     """What differs between these flags and those of the run in `folder`, in words."""
     try:
         before = json.loads((folder / "config.json").read_text(encoding="utf-8"))["flags"]
@@ -319,10 +329,12 @@ def _differences(folder: Path, flags: Flags) -> list[str]:
     return [f"--{name.replace('_', '-')} {text}" for name, text in told.items()]
 
 
-def _check_ranges(flags: Flags) -> None:
+def _check_ranges(flags: Common) -> None:
     """Refuse numbers that mean nothing, before anything is written."""
-    # 11: the window of SSIM, which validation measures
-    least = {"size": 11, "batch_size": 1, "workers": 0, "threads": 0, "log_every": 0, "save_every": 0, "seed": 0}
+    least = {"size": 1, "batch_size": 1, "workers": 0, "threads": 0, "log_every": 0, "save_every": 0, "seed": 0}
+    stands_on_body = isinstance(flags, Flags)
+    if stands_on_body:
+        least["size"] = 11  # the window of SSIM, which validation measures
     for field in dataclasses.fields(flags):
         value = getattr(flags, field.name)
         flag = f"--{field.name.replace('_', '-')} {value}"
@@ -331,7 +343,7 @@ def _check_ranges(flags: Flags) -> None:
             raise UserError(f"{flag}: expected {lowest} or more.")
         if field.name.split("_")[-1] == "lr" and value <= 0:
             raise UserError(f"{flag}: a learning rate is above 0; 0.0001 to 0.001 are usual.")
-    if flags.batch_size == 1 and flags.size <= 32:
+    if stands_on_body and flags.batch_size == 1 and flags.size <= 32:
         raise UserError(
             f"--batch-size 1 with --size {flags.size}: the body's last maps are single pixels, of which BatchNorm "
             "needs two at least. Take 2 pictures or more, or more than 32 pixels."

@@ -11,9 +11,11 @@ from torch import nn
 import gangen
 from gangen.cli import main, name_results
 from gangen.errors import UserError
-from gangen.nets import Body, ImageHead, UNet
+from gangen.nets import Body, ImageHead, NoiseGenerator, UNet
 from gangen.pipeline import Pipeline
 from tests.fake_run import write_fake_run
+
+COMMANDS = ("predict", "generate", "evaluate", "score", "compare", "report", "export")
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +170,7 @@ def test_export_writes_onnx_and_says_how_close_it_is(capsys, run, tmp_path, monk
     assert re.search(r"at most \d", told)
 
 
-@pytest.mark.parametrize("command", ["predict", "evaluate", "score", "compare", "report", "export"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_teaches_an_example(capsys, command):
     code, told, _ = gangen_says(capsys, command, "--help")
     assert code == 0
@@ -178,12 +180,12 @@ def test_each_command_teaches_an_example(capsys, command):
 def test_help_without_words_and_version(capsys):
     code, told, _ = gangen_says(capsys)
     assert code == 0
-    assert all(command in told for command in ("predict", "evaluate", "score", "compare", "report", "export"))
+    assert all(command in told for command in COMMANDS)
     assert gangen_says(capsys, "--version") == (0, f"gangen {gangen.__version__}\n", "")
 
 
 def test_help_does_not_wait_for_torch():
-    script = "import sys, gangen.cli\nfor command in ('predict', 'evaluate', 'score', 'compare'):\n"
+    script = "import sys, gangen.cli\nfor command in ('predict', 'generate', 'evaluate', 'score', 'compare'):\n"
     script += " try: gangen.cli.main([command, '--help'])\n except SystemExit: pass\n"
     script += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60).returncode == 0
@@ -192,3 +194,30 @@ def test_help_does_not_wait_for_torch():
 def test_no_picture_in_a_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match="no picture"):
         name_results((tmp_path,), tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def from_noise(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("runs") / "noise"
+    Pipeline(NoiseGenerator(8, latent=5, width=4)).save(folder / "pipeline")
+    return folder
+
+
+def test_generate_writes_pictures_named_by_seed_and_number(capsys, from_noise, tmp_path):
+    out = tmp_path / "made"
+    code, told, _ = gangen_says(capsys, "generate", from_noise, "--count", 3, "--seed", 7, "--out", out)
+    assert (code, told) == (0, f"3 made in {out}\n")
+    assert sorted(path.name for path in out.iterdir()) == ["7-0000.png", "7-0001.png", "7-0002.png"]
+    expected = Pipeline.from_pretrained(from_noise, device="cpu").generate(3, seed=7)[2]
+    difference = np.asarray(Image.open(out / "7-0002.png")).astype(int) - np.asarray(expected)
+    assert abs(difference).max() <= 1
+
+
+def test_predict_and_generate_refuse_each_other_s_generators(capsys, run, from_noise, tmp_path):
+    picture = photograph(tmp_path / "a.png")
+    code, _, warned = gangen_says(capsys, "predict", from_noise, picture, "--out", tmp_path / "out")
+    assert (code, "gangen generate" in warned) == (2, True)
+    code, _, warned = gangen_says(capsys, "generate", run, "--out", tmp_path / "out")
+    assert (code, "gangen predict" in warned) == (2, True)
+    assert not (tmp_path / "out").exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 FLOORS = {
-    **dict.fromkeys(["errors", "files", "images", "weights"], 0),
+    **dict.fromkeys(["colour", "errors", "files", "images", "weights"], 0),
     **dict.fromkeys(["nets", "losses", "data", "metrics"], 1),
     "train": 2,
     **dict.fromkeys(["tiles", "pipeline", "evaluation", "export", "report"], 3),

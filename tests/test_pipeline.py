@@ -10,7 +10,7 @@ from torch import nn
 import gangen.pipeline
 from gangen import images, tiles
 from gangen.errors import PictureError, RunError, UserError, WeightsError
-from gangen.nets import Body, ImageHead, Residual, UNet, Upscaler
+from gangen.nets import Body, ImageHead, NoiseGenerator, Residual, UNet, Upscaler
 from gangen.pipeline import Pipeline
 
 
@@ -330,4 +330,40 @@ def test_upscalers_are_loaded_again(tmp_path):
 
 
 def test_only_known_networks_can_be_named():
-    assert set(gangen.pipeline.NETWORKS) == {"UNet", "Upscaler", "Residual"}
+    assert set(gangen.pipeline.NETWORKS) == {
+        "Colorizer",
+        "NoiseGenerator",
+        "Residual",
+        "StyleNet",
+        "UNet",
+        "Upscaler",
+    }
+
+
+@pytest.fixture(scope="module")
+def from_noise(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("noise")
+    return Pipeline(NoiseGenerator(8, latent=5, width=4)).save(folder)
+
+
+def test_pictures_from_noise_depend_on_seed_and_number_alone(from_noise):
+    pipeline = Pipeline.from_pretrained(from_noise, device="cpu")
+    many = pipeline.generate(7, seed=3)
+    assert [picture.size for picture in many] == [(8, 8)] * 7
+    assert len({picture.tobytes() for picture in many}) == 7
+    for few in (pipeline.generate(4, seed=3), pipeline.generate(4, seed=3, batch_size=3)):
+        for one, other in zip(few, many, strict=False):
+            assert (pixels(one) - pixels(other)).abs().max() <= 2 / 255
+    assert pipeline.generate(1, seed=4)[0].tobytes() != many[0].tobytes()
+
+
+def test_generators_from_noise_and_from_pictures_are_not_mixed_up(from_noise, unet):
+    pipeline = Pipeline.from_pretrained(from_noise, device="cpu")
+    with pytest.raises(UserError, match=r"makes pictures from noise.*gangen generate"):
+        pipeline(noise(8, 8))
+    with pytest.raises(UserError, match=r"starts from pictures.*gangen predict"):
+        Pipeline(unet).generate(1)
+    for name, value in (("count", 0), ("seed", -1), ("batch_size", 0)):
+        with pytest.raises(UserError, match=f"{name} {value}"):
+            pipeline.generate(**{name: value})

@@ -1,4 +1,4 @@
-"""The command line: `gangen predict`, `report` and `export`; what judges pictures is in `gangen.cli.judge`.
+"""The command line: `gangen predict`, `generate`, `report`, `export`; what judges is in `gangen.cli.judge`.
 
 What needs torch is imported inside the commands, so that `gangen --help` answers at once.
 """
@@ -44,6 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
         code = tyro.extras.subcommand_cli_from_dict(
             {
                 "predict": predict,
+                "generate": generate,
                 "evaluate": evaluate,
                 "score": score,
                 "compare": compare,
@@ -119,6 +120,39 @@ def predict(
         raise PictureError(f"none of the {skipped} pictures could be read, so nothing was painted.")
     sys.stdout.write(f"{len(named) - skipped} painted in {out}" + (f", {skipped} skipped\n" if skipped else "\n"))
     return NOT_ALL if skipped else 0
+
+
+def generate(
+    run: Annotated[Positional[str], arg(metavar="RUN")],
+    /,
+    out: Path,
+    count: int = 16,
+    seed: int = 0,
+    batch_size: int = 64,
+    device: str | None = None,
+) -> int:
+    """Make pictures from noise with the averaged generator of a training that had no input pictures.
+
+    Each is a PNG named by seed and number, such as 0-0003.png; the same names hold the same pictures.
+
+    Example: gangen generate runs/vanilla_gan --count 64 --out made
+
+    Args:
+        run: a run folder, a pipeline folder, or OWNER/NAME on the Hugging Face hub.
+        out: the folder for the pictures. A picture that is already there under the same name is replaced.
+        count: how many pictures.
+        seed: of the noise; another one makes other pictures.
+        batch_size: how many pictures to make together.
+        device: such as cpu, cuda or cuda:1. CUDA where there is one, else the CPU.
+    """
+    from gangen import images
+    from gangen.pipeline import Pipeline
+
+    made = Pipeline.from_pretrained(run, device=device).generate(count, seed=seed, batch_size=batch_size)
+    for number, picture in enumerate(made):
+        images.save(picture, out / f"{seed}-{number:04d}.png")
+    sys.stdout.write(f"{count} made in {out}\n")
+    return 0
 
 
 def report(run: Annotated[Positional[Path], arg(metavar="RUN")], /, open: bool = False) -> int:

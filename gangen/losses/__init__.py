@@ -11,18 +11,26 @@ from gangen.losses.adversarial import (
     relativistic,
     wasserstein,
 )
+from gangen.losses.colour import chroma, chroma_gap
 from gangen.losses.critic import critic_terms
+from gangen.losses.diffaugment import diff_augment
 from gangen.losses.penalties import due, gradient_penalty, mix, r1
-from gangen.losses.perceptual import Perceptual, gram
-from gangen.losses.pixel import charbonnier, l1, l2
+from gangen.losses.perceptual import Perceptual, Restyle
+from gangen.losses.pixel import charbonnier, l1, l2, total_variation
+from gangen.losses.vgg import VGG, gram
 
 __all__ = [
+    "VGG",
     "Adversarial",
     "Perceptual",
+    "Restyle",
     "accuracy",
     "bce",
     "charbonnier",
+    "chroma",
+    "chroma_gap",
     "critic_terms",
+    "diff_augment",
     "due",
     "gradient_penalty",
     "gram",
@@ -35,5 +43,6 @@ __all__ = [
     "mix",
     "r1",
     "relativistic",
+    "total_variation",
     "wasserstein",
 ]

@@ -1,30 +1,21 @@
-"""A loss that compares what a classifier sees in two pictures instead of their pixels."""
+"""Losses that compare what a classifier sees in two pictures instead of their pixels."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import VGG16_Weights
-from torchvision.models.vgg import cfgs, make_layers
 
-from gangen import weights as stored
-from gangen.errors import UserError, WeightsError
-
-# Where VGG-16's rectified convolutions stand among torchvision's `features`. A pooling follows each block's last.
-_PLACES = {
-    "relu1_1": 1, "relu1_2": 3,
-    "relu2_1": 6, "relu2_2": 8,
-    "relu3_1": 11, "relu3_2": 13, "relu3_3": 15,
-    "relu4_1": 18, "relu4_2": 20, "relu4_3": 22,
-    "relu5_1": 25, "relu5_2": 27, "relu5_3": 29,
-}  # fmt: skip
+from gangen.losses.vgg import VGG, gram, see_both
 
 # For a slightly blurred photograph each of these counts about as much as the plain difference of the pixels.
 LAYERS = {"relu2_2": 0.1, "relu3_3": 0.1, "relu4_3": 0.2}
+
+STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+_TINY = 1e-12
 
 
 class Perceptual(nn.Module):
@@ -34,16 +25,11 @@ class Perceptual(nn.Module):
     asked, that of their Gram matrices. The absolute difference stands where the paper squares: it forgives
     single large errors, which is how this loss is commonly used to train restoring generators.
 
-    Pictures are (N, 3, H, W) or, grey, (N, 1, H, W) in [-1, 1]; the ImageNet normalisation happens inside.
-    The target runs through the network by itself without a graph: joined with the output in one batch, its
-    activations would be kept and its half of the backward pass be computed for nothing.
-
-    The network learns nothing and moves by itself to the device of the pictures. Keep it out of the
-    generator, so that it is not saved with it.
+    Pictures are (N, 3, H, W) or, grey, (N, 1, H, W) in [-1, 1]. Gradients are never computed for the target nor
+    for the network's own weights; see `gangen.losses.vgg.see_both`.
 
     Args:
-        weights: "imagenet" (downloads torchvision's, 528 MB) or a local file in torchvision's names and
-            layout, with or without its classifier, half precision too.
+        weights: see `gangen.losses.vgg.VGG`.
         layers: weight of each layer that is compared, by names such as "relu2_2", the second of the second block.
         pixel: weight of the plain difference; 0 leaves it out.
         style: weight of the Gram matrices beside the features (section 3.2, equation 4); 0 leaves them out.
@@ -62,85 +48,89 @@ class Perceptual(nn.Module):
         style: float = 0.0,
     ) -> None:
         super().__init__()
-        unknown = [name for name in layers if name not in _PLACES]
-        if unknown or not layers:
-            raise UserError(f"layers {unknown or 'none'} cannot be compared; choose from {', '.join(_PLACES)}.")
-        self.layers = dict(sorted(layers.items(), key=lambda item: _PLACES[item[0]]))
+        self.vgg = VGG(weights, layers, "For the perceptual loss: weights=FILE, or train with a pixel loss alone.")
+        self.layers = {name: layers[name] for name in self.vgg.layers}
         self.pixel = pixel
         self.style = style
-        deepest = _PLACES[list(self.layers)[-1]]
-        self.features = make_layers(cfgs["D"], batch_norm=False)[: deepest + 1]
-        self.smallest = 2 ** sum(isinstance(layer, nn.MaxPool2d) for layer in self.features)
-        self.register_buffer(
-            "centre", 2 * torch.tensor(stored.IMAGENET_MEAN).view(1, 3, 1, 1) - 1, persistent=False
-        )
-        self.register_buffer("spread", 2 * torch.tensor(stored.IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
-        self.centre: Tensor
-        self.spread: Tensor
-        self._load(weights)
-        self.requires_grad_(False)
-        self.eval()
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        """The distance, a scalar; gradients flow to `output` alone.
+        """The distance, a scalar in float32; gradients flow to `output` alone.
 
         Raises:
             UserError: the pictures are too small for the deepest layer, or neither grey nor of three colours.
         """
-        self._check(output)
-        if self.centre.device != output.device:
-            self.to(output.device)
-        with torch.no_grad():
-            expected = self._see(target)
-        distance = self.pixel * F.l1_loss(output, target.detach())
-        for weight, seen, wanted in zip(self.layers.values(), self._see(output), expected, strict=True):
-            distance = distance + weight * F.l1_loss(seen, wanted)
+        target = target.detach()
+        ours, theirs = see_both(self.vgg, output, target)
+        distance = self.pixel * F.l1_loss(output.float(), target.float())
+        for name, weight in self.layers.items():
+            seen, wanted = ours[name], theirs[name]
+            distance = distance + weight * F.l1_loss(seen.float(), wanted.float())
             if self.style:
                 distance = distance + self.style * weight * F.l1_loss(gram(seen), gram(wanted))
         return distance
 
-    def train(self, mode: bool = True) -> Perceptual:
-        """Stays in eval mode: it judges and does not learn."""
-        return super().train(False)
 
-    def _see(self, pictures: Tensor) -> list[Tensor]:
-        """The features of each layer in `layers`, finest first."""
-        x = (pictures - self.centre) / self.spread  # a grey picture becomes three equal colours here
-        places = {_PLACES[name] for name in self.layers}
-        seen = []
-        for place, layer in enumerate(self.features):
-            x = layer(x)
-            if place in places:
-                seen.append(x)
-        return seen
+class Restyle(nn.Module):
+    """How far pictures are from the content of one picture and from the style of another.
 
-    def _check(self, pictures: Tensor) -> None:
-        channels, height, width = pictures.shape[1:]
-        if channels not in (1, 3):
-            raise UserError(
-                f"pictures with {channels} channels cannot be compared through VGG-16; it knows 1 or 3."
-            )
-        if min(height, width) < self.smallest:
-            raise UserError(
-                f"pictures of {width}x{height} pixels are too small for layer {list(self.layers)[-1]}, which "
-                f"needs {self.smallest} a side; train at a larger size or compare earlier layers."
-            )
+    Johnson et al. 2016 (arXiv:1603.08155, equations 2 to 4), after Gatys et al. 2015 (arXiv:1508.06576): content
+    is the squared difference of features, style that of Gram matrices, each here divided by the square of what
+    is wanted. So 0 is a perfect likeness, 1 what a picture without any features would get, and weights mean the
+    same for every style and layer.
 
-    def _load(self, weights: str | Path) -> None:
-        remedy = "For the perceptual loss: weights=FILE, or train with a pixel loss alone."
-        try:
-            url = VGG16_Weights.IMAGENET1K_V1.url
-            path = stored.download(url) if weights == "imagenet" else Path(weights)
-            stored.load_into(self, stored.read(path), path, may_have=("features.", "classifier."))
-        except WeightsError as error:
-            raise WeightsError(f"{error} {remedy}") from error
+    The Gram matrices of the style picture are computed once. The size at which it is given decides how large its
+    strokes are. A training keeps neither them nor the network in its checkpoints: both come from files.
 
+    Args:
+        style: the style picture, (1, 3, H, W) in [-1, 1].
+        weights: see `gangen.losses.vgg.VGG`.
+        content: the layer whose features make the content.
+        layers: those whose Gram matrices make the style, all weighed alike.
 
-def gram(features: Tensor) -> Tensor:
-    """Which features occur together, wherever: (N, C, H, W) to (N, C, C), divided by C * H * W.
-
-    Equation 3 of Johnson et al. 2016 (arXiv:1603.08155).
+    Raises:
+        UserError: a layer is unknown, or the style picture is too small for the deepest one.
+        WeightsError: the weights cannot be downloaded or read, or belong to another network.
     """
-    channels, height, width = features.shape[1:]
-    flat = features.flatten(2)
-    return flat @ flat.mT / (channels * height * width)
+
+    def __init__(
+        self,
+        style: Tensor,
+        weights: str | Path = "imagenet",
+        content: str = "relu3_3",
+        layers: Sequence[str] = STYLE_LAYERS,
+    ) -> None:
+        super().__init__()
+        remedy = (
+            "Style is judged through VGG-16, so there is no going on without: name its file with --vgg FILE (in "
+            "Python: weights=FILE), with torchvision's names."
+        )
+        self.vgg = VGG(weights, [content, *layers], remedy)
+        self.content, self.styles = content, tuple(dict.fromkeys(layers))
+        with torch.no_grad():
+            seen = self.vgg(style)
+            self.grams = {name: gram(seen[name]) for name in self.styles}
+
+    def forward(self, output: Tensor, content: Tensor) -> dict[str, Tensor]:
+        """The distances "content", from the pictures `content`, and "style": the means of `each`."""
+        return {name: values.mean() for name, values in self.each(output, content).items()}
+
+    def each(self, output: Tensor, content: Tensor) -> dict[str, Tensor]:
+        """The distances "content" and "style" of each picture: (N,) in float32.
+
+        Args:
+            output: (N, 3, H, W) in [-1, 1]; gradients flow to it alone.
+            content: (N, 3, H, W) in [-1, 1].
+        """
+        ours, theirs = see_both(self.vgg, output, content.detach())
+        self.grams = {name: wanted.to(output.device) for name, wanted in self.grams.items()}
+        style = [_relative(gram(ours[name]), self.grams[name]) for name in self.styles]
+        return {
+            "content": _relative(ours[self.content].float(), theirs[self.content].float()),
+            "style": torch.stack(style).mean(dim=0),
+        }
+
+
+def _relative(found: Tensor, wanted: Tensor) -> Tensor:
+    """Squared distance of each of N from what is wanted, over the latter's square: (N, ...) to (N,)."""
+    distance = (found - wanted).square().flatten(1).sum(dim=1)
+    return distance / (wanted.square().flatten(1).sum(dim=1) + _TINY)

@@ -27,7 +27,7 @@ from gangen.metrics.features import FeatureNet, classifier, feature_net, incepti
 from gangen.metrics.judging import judge, judge_sets, versions
 from gangen.metrics.lpips import LPIPS
 from gangen.metrics.pixel import L1, MS_SSIM, PSNR, SSIM, Channel, l1, ms_ssim, pixel_metrics, psnr, ssim
-from gangen.metrics.protocol import Better, Measure, Metric, cropped
+from gangen.metrics.protocol import Better, Measure, Metric, cropped, describe
 from gangen.metrics.result import Interval, Result, bootstrap, read_results, write_results
 from gangen.metrics.sets import Estimate, SetMetric, diversity, divided, fid, kid
 
@@ -64,6 +64,7 @@ __all__ = [
     "colourfulness_target",
     "compare",
     "cropped",
+    "describe",
     "diversity",
     "divided",
     "feature_net",

@@ -26,6 +26,14 @@ class InstanceNorm(nn.GroupNorm):
         return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
+class PixelNorm(nn.Module):
+    """Bring each place's features to a mean square of 1 (Karras et al. 2017, arXiv:1710.10196, section 4.2)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape."""
+        return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
+
+
 def normalisation(norm: Norm, channels: int) -> list[nn.Module]:
     """The layers, none or one, that normalise `channels` maps."""
     if norm == "batch":

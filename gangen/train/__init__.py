@@ -6,7 +6,7 @@ from gangen.train.launch import launch, set_seed
 from gangen.train.nogan import NoGan, alike, nogan_phases
 from gangen.train.phase import Phase, Player
 from gangen.train.progress import Progress, Timing
-from gangen.train.samples import Samples
+from gangen.train.samples import FromLatents, Grids, Samples
 from gangen.train.seats import Nets
 from gangen.train.switcher import Adaptive, Alternate, Switcher, Together
 from gangen.train.tracking import Tracking
@@ -17,6 +17,8 @@ __all__ = [
     "Adaptive",
     "Alternate",
     "Callback",
+    "FromLatents",
+    "Grids",
     "Interrupted",
     "Nets",
     "NoGan",

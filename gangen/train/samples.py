@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+from PIL import Image
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from gangen import images
+from gangen.nets import latents, slerp
 from gangen.train.callback import Callback
 from gangen.train.feed import Seeded, collate, to_device
 from gangen.train.showing import showing
@@ -16,8 +20,52 @@ if TYPE_CHECKING:
     from gangen.train.trainer import Trainer
 
 
-class Samples(Callback):
-    """Writes `samples/step-N.png`: rows of input, output and target; a small input in larger pixels, not smoothed.
+class Grids(Callback):
+    """Writes `samples/step-N.png`: what `grid` draws, overridden by the kinds of grids.
+
+    Args:
+        every: steps between grids, besides the one before the training and those at the phases' ends; 0 for none.
+        player: whose pictures are shown, from the moving average of its weights.
+    """
+
+    def __init__(self, *, every: int = 0, player: str = "generator") -> None:
+        self.every, self.player = every, player
+
+    def on_phase_start(self, trainer: Trainer) -> None:
+        """The pictures before anything was learned."""
+        if trainer.total == 0:
+            self.draw(trainer)
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        """Draw when it is due."""
+        between = self.every and trainer.step % self.every == 0 and trainer.step < trainer.phase.steps
+        if between and trainer.has_learned(self.player):
+            self.draw(trainer)
+
+    def on_phase_end(self, trainer: Trainer) -> None:
+        """The pictures at the end of each phase in which the player has learned."""
+        if trainer.has_learned(self.player):
+            self.draw(trainer)
+
+    def draw(self, trainer: Trainer) -> None:
+        """Draw now."""
+        self.write(trainer, "samples", f"samples/step-{trainer.total:08d}.png", self.grid)
+
+    def write(self, trainer: Trainer, event: str, name: str, grid: Any) -> None:
+        """Save what `grid(trainer)` gives as `name` in the run folder, and log it as `event`."""
+        if trainer.run is None:
+            return
+        if trainer.accelerator.is_main_process:
+            images.save(grid(trainer), trainer.run / name)
+        trainer.log(event, file=name)
+
+    def grid(self, trainer: Trainer) -> Image.Image:
+        """The grid as a picture."""
+        raise TypeError(f"{type(self).__name__} does not say what its grid shows: override grid(trainer)")
+
+
+class Samples(Grids):
+    """Rows of input, output and target; a small input in larger pixels, not smoothed.
 
     Args:
         data: where the pictures come from, usually the validation set; `count` of them, evenly spread.
@@ -27,33 +75,10 @@ class Samples(Callback):
     """
 
     def __init__(self, data: Dataset[Any], *, count: int = 8, every: int = 0, player: str = "generator") -> None:
-        self.data, self.count, self.every, self.player = data, count, every, player
+        super().__init__(every=every, player=player)
+        self.data, self.count = data, count
 
-    def on_phase_start(self, trainer: Trainer) -> None:
-        """The pictures before anything was learned."""
-        if trainer.total == 0:
-            self._draw(trainer)
-
-    def on_step_end(self, trainer: Trainer) -> None:
-        """Draw when it is due."""
-        between = self.every and trainer.step % self.every == 0 and trainer.step < trainer.phase.steps
-        if between and trainer.has_learned(self.player):
-            self._draw(trainer)
-
-    def on_phase_end(self, trainer: Trainer) -> None:
-        """The pictures at the end of each phase in which the player has learned."""
-        if trainer.has_learned(self.player):
-            self._draw(trainer)
-
-    def _draw(self, trainer: Trainer) -> None:
-        if trainer.run is None:
-            return
-        name = f"samples/step-{trainer.total:08d}.png"
-        if trainer.accelerator.is_main_process:
-            images.save(self.grid(trainer), trainer.run / name)
-        trainer.log("samples", file=name)
-
-    def grid(self, trainer: Trainer) -> Any:
+    def grid(self, trainer: Trainer) -> Image.Image:
         """The grid as a picture."""
         length = len(self.data)  # type: ignore[arg-type]
         count = min(self.count, length)
@@ -70,3 +95,52 @@ class Samples(Callback):
                 rows.append([shown[0], output[0].cpu(), batch.target[0]])
                 names.append(batch.name[0])
         return images.grid(rows, columns=["input", "output", "target"], row_labels=names)
+
+
+class FromLatents(Grids):
+    """Pictures from noise that stays the same; and `samples/between-N.png`, the way from some of them to others.
+
+    Args:
+        latent: how many numbers the generator takes.
+        side: pictures in a row and in a column.
+        ways: rows of the other grid: each leads from one picture of the first grid to another by `slerp`.
+        seed: of the noise.
+        every: steps between grids, besides the one before the training and those at the phases' ends; 0 for none.
+        player: whose pictures are shown, from the moving average of its weights.
+    """
+
+    def __init__(
+        self,
+        latent: int,
+        *,
+        side: int = 8,
+        ways: int = 4,
+        seed: int = 0,
+        every: int = 0,
+        player: str = "generator",
+    ) -> None:
+        super().__init__(every=every, player=player)
+        if side < 2 or not 1 <= 2 * ways <= side**2:
+            raise ValueError(f"{side}x{side} pictures do not give {ways} ways from one to another")
+        self.side, self.ways = side, ways
+        self.noise = latents(side**2, latent, seed)
+
+    def draw(self, trainer: Trainer) -> None:
+        """Draw both grids now."""
+        super().draw(trainer)
+        self.write(trainer, "between", f"samples/between-{trainer.total:08d}.png", self.between)
+
+    def grid(self, trainer: Trainer) -> Image.Image:
+        """The pictures of the fixed noise."""
+        return self._paint(trainer, self.noise)
+
+    def between(self, trainer: Trainer) -> Image.Image:
+        """Rows that lead from one picture to another."""
+        pairs = zip(self.noise[: self.ways], self.noise[self.ways :], strict=False)
+        return self._paint(trainer, torch.cat([slerp(one, other, self.side) for one, other in pairs]))
+
+    def _paint(self, trainer: Trainer, noise: Tensor) -> Image.Image:
+        with showing(trainer, self.player) as network:
+            pictures = network(noise.to(trainer.accelerator.device)).float().cpu()
+        rows = pictures.split(self.side)
+        return images.grid([list(row) for row in rows], cell=max(64, pictures.shape[-1]))

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from torchvision.models.vgg import cfgs, make_layers
 
 from gangen.errors import UserError, WeightsError
-from gangen.losses import Perceptual, gram
+from gangen.losses import Perceptual, Restyle, gram
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +62,99 @@ def test_gradients_reach_the_output_alone(looks):
     looks(output, target).backward()
     assert output.grad.abs().sum() > 0
     assert target.grad is None
-    assert not looks.features.training
+    assert not looks.vgg.features.training
     assert all(not p.requires_grad and p.grad is None for p in looks.parameters())
+
+
+def _batches(looks, call):
+    """What went through the network, as (pictures, type), while `call` ran."""
+    seen = []
+    hook = looks.vgg.features[0].register_forward_hook(
+        lambda _, given, out: seen.append((len(given[0]), out.dtype))
+    )
+    call()
+    hook.remove()
+    return [count for count, _ in seen], {dtype for _, dtype in seen}
+
+
+def test_without_gradients_both_go_through_the_network_as_one_batch(looks):
+    output, target = _pictures(), _pictures()
+    with torch.no_grad():
+        assert _batches(looks, lambda: looks(output, target))[0] == [4]
+    learning = output.clone().requires_grad_()
+    distance = []
+    assert _batches(looks, lambda: distance.append(looks(learning, target)))[0] == [2, 2]
+    torch.testing.assert_close(distance[0].detach(), looks(output, target))
+
+
+def test_the_target_leaves_no_graph_behind(looks):
+    """Not even where the target itself hangs on a graph: nothing of it is kept for a backward pass."""
+    output, target = _pictures().requires_grad_(), (_pictures().requires_grad_() * 1)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        looks(output, target)
+    maps = [tensor for tensor in kept if tensor.ndim == 4 and tensor.shape[-1] > 3]  # not the weights
+    assert {len(tensor) for tensor in maps} == {2}
+
+
+def test_bfloat16_where_the_trainer_says_so(looks):
+    output, target = _pictures(16), _pictures(16)
+    plain = looks(output, target)
+    output.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        results = []
+        assert _batches(looks, lambda: results.append(looks(output, target)))[1] == {torch.bfloat16}
+    assert results[0].dtype == torch.float32
+    torch.testing.assert_close(results[0].detach(), plain, rtol=0.02, atol=0)
+    results[0].backward()
+    assert output.grad.dtype == torch.float32
+
+
+def test_gram_matrices_keep_their_digits_under_autocast():
+    features = torch.rand(1, 8, 20, 20)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(gram(features), gram(features.clone()))
+        found = gram(features)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, gram(features), rtol=1e-6, atol=0)
+
+
+def test_restyling_by_hand(vgg):
+    features, path = vgg
+    output, content, style = _pictures(), _pictures(), _pictures(48)[:1]
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+
+    def at(place, x):
+        return features[: place + 1](((x + 1) / 2 - mean) / std)
+
+    ours, theirs = at(8, output), at(8, content)
+    far = ((ours - theirs).square().sum((1, 2, 3)) / theirs.square().sum((1, 2, 3))).mean()
+    styles = []
+    for place in (3, 15):
+        wanted = gram(at(place, style))
+        styles.append((gram(at(place, output)) - wanted).square().sum((1, 2)).mean() / wanted.square().sum())
+    restyle = Restyle(style, path, content="relu2_2", layers=("relu1_2", "relu3_3"))
+    found = restyle(output, content)
+    torch.testing.assert_close(found["content"], far, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found["style"], sum(styles) / 2, rtol=1e-4, atol=1e-6)
+
+
+def test_restyling_is_content_with_the_picture_and_pleased_with_the_style(vgg):
+    style, content = _pictures()[:1], _pictures()
+    restyle = Restyle(style, vgg[1])
+    assert restyle(content, content)["content"].item() == 0
+    assert restyle(style, content[:1])["style"].item() < 1e-8
+    assert restyle(content, content)["style"].item() > 1e-3
+    assert list(restyle.state_dict()) == list(Restyle(-style, vgg[1]).state_dict())
+    assert not any("gram" in name for name in restyle.state_dict())
+    output = content.clone().requires_grad_()
+    sum(restyle(output, content).values()).backward()
+    assert output.grad.abs().sum() > 0
+
+
+def test_restyling_needs_weights_and_says_so(tmp_path):
+    with pytest.raises(WeightsError, match=r"absent\.pth.*no going on without: name its file with --vgg FILE"):
+        Restyle(_pictures()[:1], tmp_path / "absent.pth")
 
 
 def test_grey_pictures_count_as_equal_colours(looks):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gangen.losses import charbonnier, l1, l2
+from gangen.losses import charbonnier, l1, l2, total_variation
 
 A = torch.tensor([[0.0, 1.0], [-1.0, 0.5]])
 B = torch.tensor([[0.0, -1.0], [-1.0, 1.5]])  # differences 0, 2, 0, 1
@@ -18,3 +18,11 @@ def test_charbonnier_is_l1_far_from_zero_and_smooth_at_it():
     charbonnier(x, torch.zeros(1)).backward()
     assert x.grad.item() == 0
     assert charbonnier(A, B).item() == pytest.approx(l1(A, B).item(), abs=1e-3)
+
+
+def test_total_variation_by_hand():
+    picture = torch.tensor([[[[0.0, 1.0, 1.0], [0.0, -1.0, 1.0]]]])
+    # across: 1, 0, 1, 2; down: 0, 2, 0
+    assert total_variation(picture).item() == pytest.approx(4 / 4 + 2 / 3)
+    assert total_variation(picture[..., :1, :1]).item() == 0
+    assert total_variation(picture[..., :1, :]).item() == pytest.approx(1 / 2)

@@ -1,0 +1,65 @@
+"""Data sets of single pictures: each is the input and the target, or the target of nothing but noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from gangen.data.augment import Transform
+from gangen.data.batch import Batch
+from gangen.data.pairs import Pairs, open_pairs
+from gangen.errors import DataError
+
+
+def open_pictures(
+    root: str | Path | None, *, size: int = 64, augment: Transform | None = None, validation: float = 0.1
+) -> tuple[Pairs, Pairs]:
+    """Open training and validation pictures, each its own target; see `open_pairs` for the arguments."""
+    return open_pairs(root, draw=itself, size=size, augment=augment, validation=validation)
+
+
+def itself(picture: Image.Image) -> Image.Image:
+    """What `Pairs` draws where the input is the target."""
+    return picture
+
+
+class FromNoise(Dataset[Batch]):
+    """Pictures and the noise that a generator might have made them from.
+
+    `dataset[index]` is a `Batch` without the leading dimension: input (latent,) of independent standard normal
+    numbers, target (3, size, size) in [-1, 1]. The noise is drawn from torch's global generator right after the
+    picture was varied, so where that is seeded before each sample, as a trainer's feed does, it depends on
+    (seed, pass, sample number) only, whatever the workers or processes.
+
+    Args:
+        pictures: where the targets come from.
+        latent: how many numbers make a picture.
+
+    Raises:
+        DataError: `latent` is below 1.
+    """
+
+    def __init__(self, pictures: Pairs, latent: int = 128) -> None:
+        if latent < 1:
+            raise DataError(f"latent={latent}: expected the count of numbers that make a picture, like 128")
+        self.pictures, self.latent = pictures, latent
+
+    def __len__(self) -> int:
+        """The number of pictures, unreadable ones included."""
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Picture `index`, or the next readable one, and its noise."""
+        picture = self.pictures[index]
+        return Batch(torch.randn(self.latent), picture.target, picture.name)
+
+    def skipped(self) -> list[str]:
+        """Names of the pictures found unreadable so far."""
+        return self.pictures.skipped()
+
+    def fingerprint(self) -> str:
+        """A hash that changes when the pictures do, for a run's config."""
+        return self.pictures.fingerprint()
