@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gangen.colour import grey
 from gangen.data.degrade import Bicubic, Crappify, OldPhotograph, Practical
 from gangen.data.pairs import Draw
+from gangen.data.pictures import itself
 from gangen.data.sketch import sketch
 
 DRAWN: dict[str, Callable[[int], Draw]] = {
     "sketch": lambda scale: sketch,
+    "grey": lambda scale: grey,
+    "photograph": lambda scale: itself,
     "bicubic": Bicubic,
     "practical": Practical,
     "crappify": lambda scale: Crappify(),

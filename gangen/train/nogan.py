@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from gangen.data import Batch
 from gangen.losses import Adversarial, Perceptual, bce, critic_terms, l1
@@ -59,6 +61,7 @@ def nogan_phases(
     body: Body | None = None,
     switcher: Switcher | None = None,
     ema: tuple[float, float] = (0.99, 0.995),
+    first: Sequence[tuple[str, Dataset[Any], int]] = (),
 ) -> list[Phase]:
     """The phases; one of no steps is passed over by the trainer.
 
@@ -78,6 +81,8 @@ def nogan_phases(
         switcher: passes the turn in the game; when None, the critic plays until its loss is below the threshold,
             two steps at most, and then the generator once.
         ema: decays of the moving average of the generator's weights, alone and in the game.
+        first: stretches in which the generator learns alone before it learns from the trainer's data, each of
+            `generator_steps` too: name, data and batch size, such as smaller pictures in larger batches.
     """
     pair = game or bce()
     playing = play_likeness or likeness
@@ -95,7 +100,9 @@ def nogan_phases(
         opinion = nets.critic(fake, condition(batch)) if condition else nets.critic(fake)
         return {**playing(fake, batch), "adversarial": settings.fool * pair.generator(opinion)}
 
-    alone = Player("generator", generator, imitate, lr=settings.lr, schedule=one_cycle(), clip=1.0, ema=ema[0])
+    def alone() -> Player:
+        return Player("generator", generator, imitate, lr=settings.lr, schedule=one_cycle(), clip=1.0, ema=ema[0])
+
     artist = Player(
         "generator",
         generator,
@@ -112,11 +119,13 @@ def nogan_phases(
     if body is not None:
         frozen: Sequence[nn.Module] = [body]
         beginner = Player("generator", generator, imitate, lr=settings.lr, clip=1.0, ema=ema[0], frozen=frozen)
-        steps = settings.frozen_steps if body.initial["kind"] != "none" else 0
-        phases.append(Phase("generator, body frozen", [beginner], steps))
+        frozen_steps = settings.frozen_steps if body.initial["kind"] != "none" else 0
+        phases.append(Phase("generator, body frozen", [beginner], frozen_steps))
+    steps = settings.generator_steps or 0
     return [
         *phases,
-        Phase("generator", [alone], settings.generator_steps or 0),
+        *(Phase(name, [alone()], steps, data=data, batch_size=size) for name, data, size in first),
+        Phase("generator", [alone()], steps),
         Phase("critic", [expert, artist], settings.critic_steps),
         Phase(
             "adversarial",

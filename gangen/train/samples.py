@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,7 +52,7 @@ class Grids(Callback):
         """Draw now."""
         self.write(trainer, "samples", f"samples/step-{trainer.total:08d}.png", self.grid)
 
-    def write(self, trainer: Trainer, event: str, name: str, grid: Any) -> None:
+    def write(self, trainer: Trainer, event: str, name: str, grid: Callable[[Trainer], Image.Image]) -> None:
         """Save what `grid(trainer)` gives as `name` in the run folder, and log it as `event`."""
         if trainer.run is None:
             return
