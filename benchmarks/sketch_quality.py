@@ -4,18 +4,21 @@
         --lpips-weights alexnet_features.safetensors --seeds 0 1 2 --out runs/quality
 
 For every seed it runs the recipe as it stands ("full"), then the generator alone for as long ("generator"), and,
-to tell the critic's part from that of a longer training, the same phases with a critic that has no say ("no
-critic's say", --fool 0). How many steps of the generator take as long as the whole recipe is measured in the
-first run, so let the machine rest during that one. Writes OUT/quality.json and prints a table. Flags after `--` go
-to all runs.
+to tell the critic's part from that of a longer training, the same phases with a critic that has no say ("silent
+critic", --fool 0). How many steps of the generator take as long as the whole recipe is measured in the
+first run, so let the machine rest during that one; the others are then of a fixed length and may share it. A run
+that OUT already holds is not trained again. Writes OUT/quality.json and prints a table. Flags after `--` go to all
+runs.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,21 +46,34 @@ class Settings:
     """Folder of the pictures inside the data."""
     seeds: tuple[int, ...] = (0,)
     """One training of each kind for each of these."""
+    lanes: int = 1
+    """Runs at a time after the first, each with its share of the cores."""
 
 
-def train(settings: Settings, name: str, seed: int, flags: list[str]) -> dict[str, Any]:
-    run = settings.out / f"{name}-{seed}"
-    given = {
-        "--data": settings.data,
-        "--input-folder": settings.input_folder,
-        "--target-folder": settings.target_folder,
-        "--lpips-weights": settings.lpips_weights,
-        "--seed": seed,
-        "--out": run,
-    }
-    words = [str(word) for pair in given.items() for word in pair]
-    subprocess.run([sys.executable, str(RECIPE), *words, *flags], check=True)
-    return outcome(run)
+@dataclass(frozen=True)
+class Training:
+    """One run of the recipe, to be started."""
+
+    kind: str
+    seed: int
+    flags: tuple[str, ...] = ()
+
+    def run(self, settings: Settings, flags: list[str], threads: int = 0) -> dict[str, Any]:
+        """Train, unless it was done before; gives what came of it."""
+        folder = settings.out / f"{self.kind.replace(' ', '-')}-{self.seed}"
+        given = {
+            "--data": settings.data,
+            "--input-folder": settings.input_folder,
+            "--target-folder": settings.target_folder,
+            "--lpips-weights": settings.lpips_weights,
+            "--seed": self.seed,
+            "--threads": threads,
+            "--out": folder,
+        }
+        words = [str(word) for pair in given.items() for word in pair]
+        if not (folder / "pipeline").exists():
+            subprocess.run([sys.executable, str(RECIPE), *words, *flags, *self.flags], check=True)
+        return outcome(folder)
 
 
 def outcome(run: Path) -> dict[str, Any]:
@@ -85,19 +101,24 @@ def row(name: str, runs: list[dict[str, Any]]) -> str:
 
 
 def main(settings: Settings, flags: list[str]) -> None:
-    result: dict[str, list[dict[str, Any]]] = {"full": [], "no critic's say": [], "generator": []}
-    steps = 0
-    for seed in settings.seeds:
-        result["full"].append(train(settings, "full", seed, flags))
-        steps = steps or steps_for(result["full"][0])
-        shorter = ["--generator-steps", str(steps), "--critic-steps", "0", "--adversarial-steps", "0"]
-        result["generator"].append(train(settings, "generator", seed, [*flags, *shorter]))
-        result["no critic's say"].append(train(settings, "silent", seed, [*flags, "--fool", "0"]))
-        (settings.out / "quality.json").write_text(json.dumps({"steps alone": steps, **result}, indent=2) + "\n")
-    print(f"\n{steps} steps of the generator take as long as the whole recipe ({result['full'][0]['seconds']} s)")
+    first, *others = settings.seeds
+    whole = Training("full", first).run(settings, flags)
+    steps = steps_for(whole)
+    shorter = ("--generator-steps", str(steps), "--critic-steps", "0", "--adversarial-steps", "0")
+    trainings = [Training("generator", first, shorter)]
+    trainings += [t for seed in others for t in (Training("full", seed), Training("generator", seed, shorter))]
+    trainings += [Training("silent critic", seed, ("--fool", "0")) for seed in settings.seeds]
+    threads = max(1, (os.cpu_count() or 1) // settings.lanes)
+    with ThreadPoolExecutor(settings.lanes) as lanes:
+        ended = list(lanes.map(lambda training: training.run(settings, flags, threads), trainings))
+    result: dict[str, list[dict[str, Any]]] = {"full": [whole], "silent critic": [], "generator": []}
+    for training, done in zip(trainings, ended, strict=True):
+        result[training.kind].append(done)
+    (settings.out / "quality.json").write_text(json.dumps({"steps alone": steps, **result}, indent=2) + "\n")
+    print(f"\n{steps} steps of the generator take as long as the whole recipe ({whole['seconds']} s)")
     print("| last validation | L1 | saturation | real saturation | LPIPS |\n|---|---|---|---|---|")
-    for name, runs in result.items():
-        print(row(name, runs))
+    for kind, runs in result.items():
+        print(row(kind, runs))
 
 
 if __name__ == "__main__":

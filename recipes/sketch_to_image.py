@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from torch import Tensor
+
 from gangen import recipe
-from gangen.data import Augment, open_pairs
-from gangen.losses import Perceptual
+from gangen.data import Augment, Batch, open_pairs
+from gangen.losses import Perceptual, saturation_moment
 from gangen.metrics import LPIPS, STANDARD
 from gangen.nets import ImageHead, UNet
 from gangen.train import Samples, Validation, alike, nogan_phases
@@ -40,6 +42,11 @@ class SketchToImage(recipe.NoGanFlags):
     """Steps of both, whoever has the turn; by default 270, and 500 on the embedded photographs."""
     adversarial_lr: float = 2e-4
     """Learning rate of the generator while it plays against the critic; it fades to nothing over the phase."""
+    fool: float = 0.4
+    """Weight of the critic's opinion in the generator's loss, against 1 for the pixels."""
+    vividness: float = 60.0
+    """Weight of the squared difference in saturation between painted and real pictures, in the last phase: a
+    generator that is in doubt paints pale."""
     critic_shrink: int = 4
     """By what pictures are averaged down before the critic sees them, which widens its patches by as much: with 2
     or more it asks for colours and shapes rather than for texture; 1 for pictures as they are."""
@@ -69,7 +76,12 @@ def main(flags: SketchToImage) -> None:
     run.record(data=train.fingerprint(), body=body.initial)
 
     metrics = [*STANDARD, *([LPIPS(weights=flags.lpips_weights)] if flags.lpips_weights else [])]
-    features = Perceptual(flags.perceptual, pixel=0.0) if flags.perceptual else None
+    likeness = alike(Perceptual(flags.perceptual, pixel=0.0) if flags.perceptual else None)
+
+    def vivid_likeness(fake: Tensor, batch: Batch) -> dict[str, Tensor]:
+        vividness = flags.vividness * saturation_moment(fake, batch.target)
+        return {**likeness(fake, batch), "vividness": vividness}
+
     trainer = run.trainer(
         train,
         callbacks=[
@@ -82,7 +94,8 @@ def main(flags: SketchToImage) -> None:
             flags,
             generator=generator,
             critic=critic,
-            likeness=alike(features),
+            likeness=likeness,
+            play_likeness=vivid_likeness,
             condition=lambda batch: batch.input,  # what may be painted depends on the sketch
             body=body,
         ),

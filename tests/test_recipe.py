@@ -155,7 +155,8 @@ def test_resume_needs_a_run_and_its_own_data(pairs: Path, tmp_path: Path) -> Non
 def test_without_out_each_run_gets_a_folder_of_its_own(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gangen.recipe import Flags, _folder
+    from gangen.recipe import Flags
+    from gangen.recipe.folder import _folder
 
     monkeypatch.chdir(tmp_path)
     assert _folder("paint", Flags()) == Path("runs/paint")

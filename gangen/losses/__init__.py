@@ -11,7 +11,7 @@ from gangen.losses.adversarial import (
     relativistic,
     wasserstein,
 )
-from gangen.losses.colour import chroma, chroma_gap
+from gangen.losses.colour import chroma, chroma_gap, saturation_moment
 from gangen.losses.critic import critic_terms
 from gangen.losses.diffaugment import diff_augment
 from gangen.losses.penalties import due, gradient_penalty, mix, r1
@@ -43,6 +43,7 @@ __all__ = [
     "mix",
     "r1",
     "relativistic",
+    "saturation_moment",
     "total_variation",
     "wasserstein",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from gangen import colour
+from gangen import colour, images
 
 _EPS = 1e-3
 
@@ -31,6 +31,15 @@ def chroma_gap(output: Tensor, target: Tensor) -> Tensor:
     a regression, that plays safe, has too little of.
     """
     return (_strength(output) - _strength(target.detach())).abs().mean() / colour.MOST_CHROMA
+
+
+def saturation_moment(output: Tensor, target: Tensor) -> Tensor:
+    """Squared difference of the mean saturation of two batches, (N, 3, H, W) in [-1, 1]; see `images.saturation`.
+
+    Feature matching (Salimans et al. 2016, arXiv:1606.03498, section 3.1) with saturation as the feature: the batch
+    as a whole should be as vivid as the real one, no matter which of its pictures.
+    """
+    return (images.saturation(output).mean() - images.saturation(target.detach()).mean()).square()
 
 
 def _strength(pictures: Tensor) -> Tensor:

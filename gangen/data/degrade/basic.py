@@ -92,8 +92,7 @@ class Noise:
     Attributes:
         gaussian: standard deviation in levels of 8 bits, drawn between these two.
         poisson: strength of the Poisson noise, drawn between these two; at 1 that of a sensor in which white is
-        255
-            photons, whose deviation is the square root of the level.
+            255 photons, whose deviation is the square root of the level.
         grey: share of noise that is the same in all three channels.
         share_of_poisson: against Gaussian.
     """

@@ -1,7 +1,6 @@
 """Super-resolution and restoration, from training to judged pictures."""
 
 import json
-import runpy
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from gangen.data import embedded_photographs
 from gangen.errors import UserError
 from gangen.evaluation import DataFlags, evaluate_run
 from gangen.metrics import PSNR, cropped, pixel_metrics
-from tests.conftest import ROOT
+from tests.recipes import running
 
 SHORT: dict[str, Any] = {
     "size": 32,
@@ -29,16 +28,9 @@ SHORT: dict[str, Any] = {
 
 
 def train(recipe: str, **flags: Any) -> Path:
-    """Run a recipe in this process; gives its run folder."""
-    script = runpy.run_path(str(ROOT / "recipes" / f"{recipe}.py"))
+    """A short training; gives its run folder."""
     kind = {"super_resolution": "SuperResolution", "restoration": "Restoration"}[recipe]
-    parsed = script[kind](**{**SHORT, **flags})
-    script["main"](parsed)
-    return Path(parsed.out)
-
-
-def log(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return running.train(recipe, kind, **{**SHORT, **flags})
 
 
 @pytest.fixture
@@ -74,8 +66,8 @@ def test_super_resolution_trains_validates_and_is_judged_alike(
         blocks=1,
         seed=5,
     )
-    (baseline,) = [record for record in log(run) if record["event"] == "baseline"]
-    measured = [record for record in log(run) if record["event"] == "validation"]
+    (baseline,) = running.records(run, "baseline")
+    measured = running.records(run, "validation")
     assert measured[0]["psnr"] == pytest.approx(baseline["psnr"], abs=1.0), "it begins as bicubic"
     assert f"psnr {baseline['psnr']:.4g}" in capsys.readouterr().err
     assert (run / "checkpoints" / "best.safetensors").exists()
@@ -143,7 +135,7 @@ def test_restoration_trains_validates_and_is_judged_alike(
 ) -> None:
     given = {"data": photographs, "degradation": degradation, "validation": 0.3, "size": 48}
     run = train("restoration", out=tmp_path / "run", **given)
-    measured = [record for record in log(run) if record["event"] == "validation"]
+    measured = running.records(run, "validation")
     (result,) = evaluate_run(run, [PSNR], device="cpu").results
     assert result.value == pytest.approx(measured[-1]["psnr"], abs=0.02)
     assert degradation in result.protocol["inputs"]
@@ -173,6 +165,6 @@ def test_a_minute_of_training_is_better_than_doing_nothing(tmp_path: Path, recip
         size=64,
         batch_size=8,
     )
-    (baseline,) = [record for record in log(run) if record["event"] == "baseline"]
-    measured = [record for record in log(run) if record["event"] == "validation"]
+    (baseline,) = running.records(run, "baseline")
+    measured = running.records(run, "validation")
     assert measured[-1]["psnr"] > baseline["psnr"] + 0.2

@@ -1,0 +1,131 @@
+"""Flags that recipes share, as dataclasses: what they are called, what they mean, and which values mean nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gangen.errors import UserError
+from gangen.nets import PatchCritic
+from gangen.train import NoGan
+
+
+@dataclass(kw_only=True)
+class Common:
+    """Flags that all recipes have."""
+
+    data: Path | None = None
+    """Folder with your own pictures. Without it, photographs that ship with scikit-image."""
+    out: Path | None = None
+    """Run folder. By default runs/RECIPE, or runs/RECIPE-2 and so on if that is taken."""
+    size: int = 64
+    """Side of the training pictures, in pixels. The trained generator paints pictures of any size."""
+    batch_size: int = 8
+    """Pictures a batch, on each process."""
+    seed: int = 0
+    """Seed of everything random. Two runs with equal flags on one machine are equal."""
+    resume: bool = False
+    """Go on with the run in --out from its last checkpoint, as if it had not been interrupted."""
+    track: tuple[str, ...] = ()
+    """Dashboards, by accelerate's names: wandb, tensorboard, mlflow, ... Several may be given."""
+    workers: int = 0
+    """Processes a training process that read pictures; 0 reads in between. The pictures stay the same."""
+    precision: Literal["no", "bf16"] | None = None
+    """no for float32, bf16 for bfloat16; by default what `accelerate launch` says."""
+    threads: int = 0
+    """CPU threads of each process, where there is no GPU; 0 shares all cores."""
+    log_every: int = 20
+    """Steps between log records."""
+    save_every: int = 200
+    """Steps between checkpoints."""
+
+
+@dataclass(kw_only=True)
+class Flags(Common):
+    """Flags of recipes whose generator stands on a pretrained body."""
+
+    body: str = "resnet18"
+    """torchvision ResNet that the UNet stands on: resnet18 to resnet152, resnext50_32x4d, wide_resnet50_2, ..."""
+    weights: str = "imagenet"
+    """The body's weights: imagenet (downloaded), none (random), or a .safetensors or .pth file."""
+
+
+@dataclass(kw_only=True)
+class NoGanFlags(NoGan, Flags):
+    """Flags of recipes whose generator learns alone first and then plays against a critic."""
+
+    validation: float = 0.1
+    """Share of the pictures held out for validation, where there is no folder val/ beside train/."""
+    perceptual: Path | None = None
+    """VGG-16's convolutions (torchvision's names, .safetensors or .pth), to compare features besides pixels."""
+    critic_width: int = 32
+    """Channels of the critic's first layer; doubled with each further one."""
+    critic_layers: int = 2
+    """Halvings in the critic: with 1, 2 or 3 of them it judges patches of 16, 34 or 70 pixels, times
+    --critic-shrink."""
+    critic_shrink: int = 2
+    """By what pictures are averaged down before the critic sees them, which widens its patches by as much: with 2
+    or more it asks for colours and shapes rather than for texture; 1 for pictures as they are."""
+    validate_every: int = 0
+    """Steps between validations; 0 for the end of each phase only."""
+    lpips_weights: Path | None = None
+    """AlexNet's convolutions (torchvision's names, .safetensors or .pth), to add LPIPS to the validation."""
+
+    def critic(self, condition_channels: int = 0) -> PatchCritic:
+        """The critic that the flags describe; without spectral norm, as the bce game is usually played.
+
+        Args:
+            condition_channels: channels of what it sees beside the picture; 0 for the picture alone.
+
+        Raises:
+            UserError: --size is too small for it.
+        """
+        critic = PatchCritic(
+            3,
+            condition_channels=condition_channels,
+            width=self.critic_width,
+            layers=self.critic_layers,
+            shrink=self.critic_shrink,
+            norm="instance",
+            spectral=False,
+        )
+        if self.size < critic.smallest:
+            # Known before the generator has learned for an hour, rather than after
+            raise UserError(
+                f"--size {self.size}: the critic needs {critic.smallest} pixels or more, with --critic-shrink "
+                f"{self.critic_shrink} and --critic-layers {self.critic_layers}. Raise the size or lower these."
+            )
+        return critic
+
+
+def check_ranges(flags: Common) -> None:
+    """Refuse numbers that mean nothing, before anything is written."""
+    least = {"size": 1, "batch_size": 1, "workers": 0, "threads": 0, "log_every": 0, "save_every": 0, "seed": 0}
+    stands_on_body = isinstance(flags, Flags)
+    if stands_on_body:
+        least["size"] = 11  # the window of SSIM, which validation measures
+    for field in dataclasses.fields(flags):
+        value = getattr(flags, field.name)
+        flag = f"--{field.name.replace('_', '-')} {value}"
+        lowest = least.get(field.name, 0 if field.name.endswith("_steps") else None)
+        if lowest is not None and value is not None and value < lowest:
+            raise UserError(f"{flag}: expected {lowest} or more.")
+        if field.name.split("_")[-1] == "lr" and value <= 0:
+            raise UserError(f"{flag}: a learning rate is above 0; 0.0001 to 0.001 are usual.")
+    if stands_on_body and flags.batch_size == 1 and flags.size <= 32:
+        raise UserError(
+            f"--batch-size 1 with --size {flags.size}: the body's last maps are single pixels, of which BatchNorm "
+            "needs two at least. Take 2 pictures or more, or more than 32 pixels."
+        )
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON has it: paths as text, tuples as lists."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

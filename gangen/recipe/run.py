@@ -1,0 +1,184 @@
+"""One training of a recipe, from the launch to the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import tyro
+from accelerate.utils import broadcast_object_list, gather_object
+
+from gangen.errors import RunError, UserError, WeightsError
+from gangen.files import write_json, write_text
+from gangen.nets import Body
+from gangen.pipeline import Pipeline
+from gangen.recipe.flags import Common, check_ranges, plain
+from gangen.recipe.folder import choose_folder
+from gangen.report import phase_table, write_report
+from gangen.train import Callback, Interrupted, Tracking, Trainer, launch, set_seed
+from gangen.train.showing import shown
+from gangen.train.tracking import check_tracker
+
+F = TypeVar("F", bound=Common)
+
+
+class Run:
+    """One training of a recipe: its accelerator, its folder and what is written there.
+
+    Attributes:
+        accelerator: see `gangen.train.launch`.
+        folder: the run folder.
+        flags: the recipe's flags.
+    """
+
+    def __init__(self, recipe: str, flags: Common) -> None:
+        self.recipe, self.flags = recipe, flags
+        check_ranges(flags)
+        tracks = [check_tracker(name) for name in flags.track]
+        # Chosen by the main process alone: a folder that one process has made is taken for the next.
+        self.accelerator = launch(precision=flags.precision, threads=flags.threads)
+        chosen = [choose_folder(recipe, flags) if self.accelerator.is_main_process else None]
+        folder = broadcast_object_list(chosen)[0]
+        if isinstance(folder, UserError):
+            raise folder
+        self.folder = Path(str(folder))
+        if tracks:
+            # Trackers are told their folder when the accelerator is made.
+            self.accelerator = launch(
+                precision=flags.precision, threads=flags.threads, track=tracks, folder=str(self.folder)
+            )
+        set_seed(flags.seed)
+
+    def say(self, text: str) -> None:
+        """Tell the person, once."""
+        if self.accelerator.is_main_process:
+            print(text, file=sys.stderr, flush=True)  # noqa: T201 (this is where a recipe speaks)
+
+    def warn(self, text: str) -> None:
+        """Tell the person loudly, once."""
+        line = "!" * 100
+        self.say(f"{line}\n{text}\n{line}")
+
+    def body(self, in_channels: int = 3) -> Body:
+        """The body that the flags ask for. Where ImageNet's weights cannot be had, random ones, loudly."""
+        flags = self.flags
+        if not isinstance(flags, Flags):
+            raise TypeError(f"{type(flags).__name__} has no flags for a body: derive it from recipe.Flags")
+        try:
+            return Body(flags.body, flags.weights, in_channels)
+        except WeightsError as error:
+            if flags.weights != "imagenet":
+                raise
+            self.warn(
+                f"{error}\nGOING ON FROM RANDOM WEIGHTS, which learn more slowly and paint worse. Name a file "
+                "with --weights FILE to do better. The run's config.json records this."
+            )
+            return Body(flags.body, "none", in_channels)
+
+    def record(self, **facts: Any) -> None:
+        """Write config.json: flags, versions, machine, command, and `facts` such as the data's fingerprint.
+
+        Raises:
+            RunError: the folder's run was made from other data or other weights.
+        """
+        path = self.folder / "config.json"
+        config = {
+            "recipe": self.recipe,
+            "flags": plain(dataclasses.asdict(self.flags)),
+            **plain(facts),
+            "precision": self.accelerator.mixed_precision,
+            "versions": {name: version(name) for name in ("torch", "torchvision", "accelerate")}
+            | {"gangen": version("gangen"), "python": platform.python_version()},
+            "machine": _machine(self.accelerator.num_processes),
+            "command": shlex.join(["python", *sys.argv]),
+        }
+        if self.flags.resume and path.exists():
+            before = json.loads(path.read_text(encoding="utf-8"))
+            for name in (*facts, "precision"):
+                if _essence(before.get(name)) != _essence(config[name]):
+                    raise RunError(
+                        f"--resume: {name} is no longer what {path} says ({config[name]} instead of "
+                        f"{before.get(name)}). Put the old one back, or start a new run in another --out."
+                    )
+        if self.accelerator.is_main_process:
+            write_json(path, config)
+        self.accelerator.wait_for_everyone()
+
+    def trainer(self, data: Any, callbacks: Sequence[Callback]) -> Trainer:
+        """A trainer with this run's settings; its trackers come after `callbacks`."""
+        flags = self.flags
+        tracking = Tracking("gangen", plain(dataclasses.asdict(flags)))
+        return Trainer(
+            self.folder,
+            data,
+            batch_size=flags.batch_size,
+            seed=flags.seed,
+            workers=flags.workers,
+            callbacks=[*callbacks, tracking],
+            accelerator=self.accelerator,
+            log_every=flags.log_every,
+            save_every=flags.save_every,
+        )
+
+    def finish(self, trainer: Trainer, player: str = "generator", **about: Any) -> None:
+        """Save the averaged generator as a pipeline, write the report, and print the table of phases."""
+        self._tell_skipped(trainer)
+        if self.accelerator.is_main_process:
+            Pipeline(shown(trainer, player), config=plain(about)).save(self.folder / "pipeline")
+            report = write_report(self.folder)
+            self.say(f"\n{phase_table(self.folder)}\n")
+            self.say(f"run       {self.folder}\nreport    {report}")
+            from_noise = about.get("input") == "noise"
+            command = "generate RUN --count 16" if from_noise else "predict RUN PICTURE_OR_FOLDER"
+            self.say(f"paint     gangen {command.replace('RUN', str(self.folder))} --out painted")
+        self.accelerator.wait_for_everyone()
+
+    def _tell_skipped(self, trainer: Trainer) -> None:
+        """Name the pictures that could not be read, here and in skipped.txt."""
+        watched = [callback.data for callback in trainer.callbacks if hasattr(callback, "data")]
+        mine = [name for data in (*trainer.plan.sources, *watched) for name in getattr(data, "skipped", list)()]
+        names = sorted(set(gather_object(mine)))
+        if names and self.accelerator.is_main_process:
+            write_text(self.folder / "skipped.txt", "\n".join(names) + "\n")
+            first = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            self.say(f"{len(names)} picture(s) could not be read and were left out: {first} (all: skipped.txt)")
+
+
+def main(recipe: Callable[[F], None], flags: type[F], description: str | None) -> None:
+    """Run a recipe from the command line.
+
+    Errors that a person can act on are printed without a traceback, with exit code 2. A training that was asked to
+    stop saves its state and exits with 128 plus the signal's number.
+    """
+    parsed = tyro.cli(flags, description=description, config=(tyro.conf.AvoidSubcommands,))
+    try:
+        recipe(parsed)
+    except UserError as error:
+        sys.exit(_told(f"error: {error}", 2))
+    except Interrupted as stop:
+        sys.exit(_told("Saved. The same command with --resume and --out goes on from here.", int(stop.code or 1)))
+
+
+def _told(text: str, code: int) -> int:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 (the last words of a recipe)
+    return code
+
+
+def _essence(fact: Any) -> Any:
+    """A fact without where its file lies: equal weights may be found elsewhere after a move."""
+    return {k: v for k, v in fact.items() if k != "path"} if isinstance(fact, dict) else fact
+
+
+def _machine(processes: int) -> dict[str, Any]:
+    name = (
+        torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    )
+    return {"device": name, "processes": processes, "threads": torch.get_num_threads()}
