@@ -36,8 +36,8 @@ def chroma_gap(output: Tensor, target: Tensor) -> Tensor:
 def saturation_moment(output: Tensor, target: Tensor) -> Tensor:
     """Squared difference of the mean saturation of two batches, (N, 3, H, W) in [-1, 1]; see `images.saturation`.
 
-    Feature matching (Salimans et al. 2016, arXiv:1606.03498, section 3.1) with saturation as the feature: the batch
-    as a whole should be as vivid as the real one, no matter which of its pictures.
+    Feature matching (Salimans et al. 2016, arXiv:1606.03498, section 3.1) with saturation as the feature: the
+    batch as a whole should be as vivid as the real one, no matter which of its pictures.
     """
     return (images.saturation(output).mean() - images.saturation(target.detach()).mean()).square()
 

@@ -1,4 +1,4 @@
-"""Flags that recipes share, as dataclasses: what they are called, what they mean, and which values mean nothing."""
+"""Flags that recipes share, as dataclasses: their names, what they mean, and which values mean nothing."""
 
 from __future__ import annotations
 

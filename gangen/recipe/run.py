@@ -20,7 +20,7 @@ from gangen.errors import RunError, UserError, WeightsError
 from gangen.files import write_json, write_text
 from gangen.nets import Body
 from gangen.pipeline import Pipeline
-from gangen.recipe.flags import Common, check_ranges, plain
+from gangen.recipe.flags import Common, Flags, check_ranges, plain
 from gangen.recipe.folder import choose_folder
 from gangen.report import phase_table, write_report
 from gangen.train import Callback, Interrupted, Tracking, Trainer, launch, set_seed
