@@ -115,6 +115,14 @@ def test_a_size_that_does_not_fit_is_refused(pairs: Path, tmp_path: Path, size: 
         train(out=tmp_path / "run", size=size, **two_folders(pairs))
 
 
+def test_a_size_that_the_critic_cannot_judge_is_refused_before_anything_is_learned(
+    pairs: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"--size 12: the critic needs 16 pixels or more, with --critic-shrink 4"):
+        train(out=tmp_path / "run", size=12, **two_folders(pairs))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_wrong_weights_file_is_refused(pairs: Path, tmp_path: Path) -> None:
     torch.save({"fc.weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match=r"other\.pth"):

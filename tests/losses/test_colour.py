@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gangen import colour
-from gangen.losses import chroma, chroma_gap
+from gangen.losses import chroma, chroma_gap, saturation_moment
 
 
 def plain(a, b, light=50.0):
@@ -36,3 +36,16 @@ def test_gradients_are_finite_for_grey_pictures_and_reach_the_output_alone():
     assert output.grad.isfinite().all()
     assert output.grad.abs().sum() > 0
     assert target.grad is None
+
+
+def test_saturation_is_compared_over_the_batch_and_not_picture_by_picture():
+    grey = torch.zeros(1, 3, 4, 4)
+    red = torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
+    assert saturation_moment(torch.cat([grey, red]), torch.cat([red, grey])).item() == 0
+    assert saturation_moment(grey, red).item() == pytest.approx(1.0)
+    pale = (0.2 * red).clone().requires_grad_()
+    saturation_moment(pale, red).backward()
+    # Descending raises red and lowers the others.
+    assert (pale.grad[:, 0] < 0).all()
+    assert (pale.grad[:, 1:] >= 0).all()
+    assert pale.grad[:, 1:].sum() > 0
