@@ -35,7 +35,7 @@ class Restoration(recipe.NoGanFlags):
     """Folder of given spoilt pictures inside --data; equal names make a pair. Needs --target-folder."""
     target_folder: Path | None = None
     """Folder of the good pictures, of the same size."""
-    size: int = 96
+    size: int = 64
     """Side of the training pictures, in pixels. The trained generator mends pictures of any size."""
     workers: int = 1
     """Processes a training process that read pictures; 0 reads in between. The pictures stay the same."""
@@ -47,11 +47,13 @@ class Restoration(recipe.NoGanFlags):
     """Steps of the critic alone."""
     adversarial_steps: int | None = None
     """Steps of both, whoever has the turn; by default 400, and 150 on the embedded photographs."""
-    fool: float = 0.02
+    critic_lr: float = 1e-3
+    """Learning rate of the critic."""
+    fool: float = 0.1
     """Weight of the critic's opinion in the generator's loss, against 1 for the pixels."""
     features: float = 0.5
     """Weight, against 1 for the pixels, of the features that --perceptual compares."""
-    critic_layers: int = 3
+    critic_layers: int = 2
     """Halvings in the critic: with 1, 2 or 3 of them it judges patches of 16, 34 or 70 pixels."""
     critic_shrink: int = 1
     """By what pictures are averaged down before the critic sees them; 1 for pictures as they are."""

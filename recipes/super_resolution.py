@@ -64,7 +64,11 @@ class SuperResolution(recipe.NoGanFlags):
     """Steps of the critic alone."""
     adversarial_steps: int | None = None
     """Steps of both, whoever has the turn; by default 800, and 300 on the embedded photographs."""
-    fool: float = 0.02
+    adversarial_lr: float = 2e-4
+    """Learning rate of the generator while it plays against the critic; it fades over the second half."""
+    critic_lr: float = 1e-3
+    """Learning rate of the critic, which at the usual 0.0002 learns too slowly to be of use in so short a game."""
+    fool: float = 0.4
     """Weight of the critic's opinion in the generator's loss, against 1 for the pixels."""
     features: float = 0.2
     """Weight, against 1 for the pixels, of the features that --perceptual compares, in the last phase only."""
