@@ -48,6 +48,8 @@ class Settings:
     """One training of each kind for each of these."""
     lanes: int = 1
     """Runs at a time after the first, each with its share of the cores."""
+    silent: bool = True
+    """Also train with a critic that has no say."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ def main(settings: Settings, flags: list[str]) -> None:
     shorter = ("--generator-steps", str(steps), "--critic-steps", "0", "--adversarial-steps", "0")
     trainings = [Training("generator", first, shorter)]
     trainings += [t for seed in others for t in (Training("full", seed), Training("generator", seed, shorter))]
-    trainings += [Training("silent critic", seed, ("--fool", "0")) for seed in settings.seeds]
+    if settings.silent:
+        trainings += [Training("silent critic", seed, ("--fool", "0")) for seed in settings.seeds]
     threads = max(1, (os.cpu_count() or 1) // settings.lanes)
     with ThreadPoolExecutor(settings.lanes) as lanes:
         ended = list(lanes.map(lambda training: training.run(settings, flags, threads), trainings))
@@ -118,7 +121,8 @@ def main(settings: Settings, flags: list[str]) -> None:
     print(f"\n{steps} steps of the generator take as long as the whole recipe ({whole['seconds']} s)")
     print("| last validation | L1 | saturation | real saturation | LPIPS |\n|---|---|---|---|---|")
     for kind, runs in result.items():
-        print(row(kind, runs))
+        if runs:
+            print(row(kind, runs))
 
 
 if __name__ == "__main__":

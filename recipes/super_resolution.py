@@ -65,7 +65,7 @@ class SuperResolution(recipe.NoGanFlags):
     adversarial_steps: int | None = None
     """Steps of both, whoever has the turn; by default 800, and 300 on the embedded photographs."""
     adversarial_lr: float = 2e-4
-    """Learning rate of the generator while it plays against the critic; it fades over the second half."""
+    """Learning rate of the generator while it plays against the critic; it fades to nothing over the phase."""
     critic_lr: float = 1e-3
     """Learning rate of the critic, which at the usual 0.0002 learns too slowly to be of use in so short a game."""
     fool: float = 0.4
