@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
     from gangen.train.trainer import Trainer
 
 
-class Grids(Callback):
-    """Writes `samples/step-N.png`: what `grid` draws, overridden by the kinds of grids.
+class Grids(Callback, ABC):
+    """Writes `samples/step-N.png`: what `grid` draws, which each kind of grid says.
 
     Args:
         every: steps between grids, besides the one before the training and those at the phases' ends; 0 for none.
@@ -50,7 +52,7 @@ class Grids(Callback):
         """Draw now."""
         self.write(trainer, "samples", f"samples/step-{trainer.total:08d}.png", self.grid)
 
-    def write(self, trainer: Trainer, event: str, name: str, grid: Any) -> None:
+    def write(self, trainer: Trainer, event: str, name: str, grid: Callable[[Trainer], Image.Image]) -> None:
         """Save what `grid(trainer)` gives as `name` in the run folder, and log it as `event`."""
         if trainer.run is None:
             return
@@ -58,9 +60,9 @@ class Grids(Callback):
             images.save(grid(trainer), trainer.run / name)
         trainer.log(event, file=name)
 
+    @abstractmethod
     def grid(self, trainer: Trainer) -> Image.Image:
         """The grid as a picture."""
-        raise TypeError(f"{type(self).__name__} does not say what its grid shows: override grid(trainer)")
 
 
 class Samples(Grids):
