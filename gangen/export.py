@@ -49,8 +49,8 @@ def export_onnx(
 ) -> Exported:
     """Write a generator as one ONNX file with its weights inside, and compare the two on ONNX Runtime's CPU.
 
-    The exported network takes `input`, float32 (N, 3, H, W) in [-1, 1], and gives `output` of the same shape; where
-    it starts from noise, `input` is (N, latent) and `size` means nothing.
+    The exported network takes `input`, float32 (N, 3, H, W) in [-1, 1], and gives `output` of the same shape;
+    where it starts from noise, `input` is (N, latent) and `size` means nothing.
     With `dynamic`, N, H and W are free, and the comparison covers other N and two more sizes; a network that
     treats its picture's size in a way that the exporter cannot follow gets H and W in multiples of 32 instead.
 
