@@ -32,15 +32,16 @@ class Exported:
 
     Attributes:
         path: the file.
-        sizes: which heights and widths it takes: "any", "multiples of 32" or "fixed".
+        sizes: which heights and widths it takes: "any", "multiples of 32" or "fixed"; where it starts from noise,
+            "fixed", for it makes one size.
         difference: largest absolute difference to the network over `checked`, in units of [-1, 1].
-        checked: the shapes (N, 3, H, W) that were compared.
+        checked: the shapes of the inputs that were compared.
     """
 
     path: Path
     sizes: str
     difference: float
-    checked: list[tuple[int, int, int, int]]
+    checked: list[tuple[int, ...]]
 
 
 def export_onnx(
@@ -48,7 +49,8 @@ def export_onnx(
 ) -> Exported:
     """Write a generator as one ONNX file with its weights inside, and compare the two on ONNX Runtime's CPU.
 
-    The exported network takes `input`, float32 (N, 3, H, W) in [-1, 1], and gives `output` of the same shape.
+    The exported network takes `input`, float32 (N, 3, H, W) in [-1, 1], and gives `output` of the same shape;
+    where it starts from noise, `input` is (N, latent) and `size` means nothing.
     With `dynamic`, N, H and W are free, and the comparison covers other N and two more sizes; a network that
     treats its picture's size in a way that the exporter cannot follow gets H and W in multiples of 32 instead.
 
@@ -67,9 +69,11 @@ def export_onnx(
     if size < least:
         raise UserError(f"size {size} is impossible. Expected {least} pixels or more.")
     network = copy.deepcopy(source.network if isinstance(source, Pipeline) else source).cpu().float().eval()
+    latent = getattr(network, "latent", None)
+    plans = _plans(size, dynamic) if latent is None else _plans_from_noise(latent, dynamic)
     troubles = []
     with files.replacing(path) as temporary:
-        for plan in _plans(size, dynamic):
+        for plan in plans:
             try:
                 _write(network, temporary, plan)
                 difference = max(_difference(network, temporary, shape) for shape in plan.checked)
@@ -93,9 +97,9 @@ class _Plan:
     """One way to export: the example's shape, which dimensions are free, and the shapes to compare."""
 
     sizes: str
-    example: tuple[int, int, int, int]
+    example: tuple[int, ...]
     free: dict[int, Any]
-    checked: list[tuple[int, int, int, int]]
+    checked: list[tuple[int, ...]]
 
 
 def _plans(size: int, dynamic: bool) -> Iterator[_Plan]:
@@ -111,6 +115,13 @@ def _plans(size: int, dynamic: bool) -> Iterator[_Plan]:
     example = (2, 3, side, side + STRIDE)
     checked = [(1, 3, side, side), (3, 3, side + STRIDE, side), (2, 3, STRIDE, 2 * STRIDE)]
     yield _Plan(f"multiples of {STRIDE}", example, free, checked)
+
+
+def _plans_from_noise(latent: int, dynamic: bool) -> Iterator[_Plan]:
+    if dynamic:
+        yield _Plan("fixed", (2, latent), {0: Dim.DYNAMIC}, [(1, latent), (3, latent)])
+    else:
+        yield _Plan("fixed", (1, latent), {}, [(1, latent)])
 
 
 def _write(network: nn.Module, path: Path, plan: _Plan) -> None:
@@ -129,7 +140,7 @@ def _write(network: nn.Module, path: Path, plan: _Plan) -> None:
         )
 
 
-def _difference(network: nn.Module, path: Path, shape: tuple[int, int, int, int]) -> float:
+def _difference(network: nn.Module, path: Path, shape: tuple[int, ...]) -> float:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])

@@ -30,7 +30,7 @@ from gangen.losses import (
     wasserstein,
 )
 from gangen.nets import NoiseCritic, NoiseGenerator
-from gangen.train import Alternate, FromLatents, Nets, Phase, Player
+from gangen.train import Alternate, FromLatents, Nets, Phase, Player, Together
 from gangen.train.optim import adam
 from gangen.train.schedule import flat_cosine
 
@@ -56,9 +56,10 @@ class VanillaGAN(recipe.Common):
     game: Literal["hinge", "bce", "least_squares", "wasserstein", "relativistic"] = "hinge"
     """What critic and generator minimise; see gangen/losses/adversarial.py."""
     steps: int | None = None
-    """Steps of both, whoever has the turn; by default 4000, and 1500 on the embedded photographs."""
+    """Steps, of whoever has the turn; by default 4000, and 1500 on the embedded photographs."""
     critic_turns: int | None = None
-    """Steps of the critic to one of the generator; by default 1, and 5 in the wasserstein game."""
+    """Steps of the critic to one of the generator; 1, the default, lets both learn in every step. By default 5 in
+    the wasserstein game."""
     lr: float = 2e-4
     """Learning rate of the generator; both fade over the last quarter."""
     critic_lr: float = 2e-4
@@ -77,8 +78,8 @@ class VanillaGAN(recipe.Common):
     """Weight of R1, the critic's slope at real pictures; 0 for none."""
     r1_every: int = 16
     """Steps of the critic between two computations of R1."""
-    vary: bool = True
-    """Vary the colours and places of all that the critic sees, and blank a part of it."""
+    vary: Literal["none", "places", "all"] = "all"
+    """What is varied in all that the critic sees: places (moved, and a part blanked), or colours too."""
     ema: float = 0.995
     """Decay of the moving average of the generator's weights, which is what is kept and shown."""
     samples_every: int = 500
@@ -110,7 +111,7 @@ def main(flags: VanillaGAN) -> None:
     run.record(data=train.fingerprint())
 
     def seen(shown: Tensor) -> Tensor:
-        return diff_augment(shown) if flags.vary else shown
+        return shown if flags.vary == "none" else diff_augment(shown, colour=flags.vary == "all")
 
     def tell_apart(nets: Nets, batch: Batch) -> dict[str, Tensor]:
         return critic_terms(
@@ -136,8 +137,10 @@ def main(flags: VanillaGAN) -> None:
     artist = Player("generator", generator, persuade, lr=flags.lr, optimizer=betas, schedule=fading, ema=flags.ema)
     expert = Player("critic", critic, tell_apart, lr=flags.critic_lr, optimizer=betas, schedule=fading)
     trainer = run.trainer(train, callbacks=[FromLatents(flags.latent, every=flags.samples_every)])
-    turns = Alternate(critic=flags.critic_turns or 1, generator=1)
-    trainer.fit([Phase("adversarial", [expert, artist], flags.steps or 0, switcher=turns)], resume=flags.resume)
+    # Turn by turn each step takes a batch and makes fakes of its own: together both learn from one.
+    several = flags.critic_turns or 1
+    switcher = Together() if several == 1 else Alternate(critic=several, generator=1)
+    trainer.fit([Phase("adversarial", [expert, artist], flags.steps or 0, switcher=switcher)], resume=flags.resume)
     run.finish(trainer, task="vanilla-gan", input="noise", trained_size=flags.size)
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from gangen.errors import RunError, UserError
 from gangen.export import export_onnx
-from gangen.nets import Body, ImageHead, UNet
+from gangen.nets import Body, ImageHead, NoiseGenerator, UNet
 from gangen.pipeline import Pipeline
 
 for name in ("onnx", "onnxscript", "onnxruntime"):
@@ -121,3 +121,13 @@ def test_a_missing_extra_names_what_to_install(tmp_path, monkeypatch):
 def test_an_impossible_size_is_refused(tmp_path, size, dynamic):
     with pytest.raises(UserError, match=f"size {size} is impossible"):
         export_onnx(Small(), tmp_path / "small.onnx", size=size, dynamic=dynamic)
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_a_generator_from_noise_takes_noise(tmp_path, dynamic):
+    torch.manual_seed(0)
+    generator = NoiseGenerator(8, latent=5, width=4).eval()
+    done = export_onnx(Pipeline(generator), tmp_path / "noise.onnx", dynamic=dynamic)
+    noise = torch.randn(4 if dynamic else 1, 5)
+    with torch.no_grad():
+        torch.testing.assert_close(run(done.path, noise), generator(noise), atol=1e-4, rtol=0)

@@ -21,6 +21,9 @@ class StyleNet(nn.Module):
     picture's own contrast away. Enlarging is by pixel shuffle with ICNR initialisation, and the border is
     repeated outwards, where the paper's strided transposed convolutions and zeros leave marks.
 
+    What it paints is added to the picture, and at first it is nothing: it begins as the identity, with all of the
+    content, where the paper's generator spends thousands of steps on learning to repeat what it sees.
+
     Instance norm looks at the whole picture, so tiles of it would not match in colour: a `Pipeline` paints such a
     network's pictures whole or refuses.
 
@@ -47,7 +50,9 @@ class StyleNet(nn.Module):
             nn.Sequential(Upsample(wide, wide // 2), _block(wide // 2, wide // 2, 3))
             for wide in (4 * width, 2 * width)
         )
-        self.head = ImageHead(3).build(width)
+        self.head = ImageHead(3, (-2.0, 2.0)).build(width)  # from black to white, and back
+        nn.init.zeros_(self.head[0].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.head[0].bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1] to the same."""
@@ -58,7 +63,7 @@ class StyleNet(nn.Module):
         maps = self.blocks(maps)
         for enlarge, (height, width) in zip(self.up, reversed(sizes), strict=True):
             maps = enlarge(maps)[..., :height, :width]
-        return self.head(maps)
+        return (x + self.head(maps)).clamp(-1, 1)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> StyleNet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from gangen.train.trainer import Trainer
 
 
-class Grids(Callback):
-    """Writes `samples/step-N.png`: what `grid` draws, overridden by the kinds of grids.
+class Grids(Callback, ABC):
+    """Writes `samples/step-N.png`: what `grid` draws, which each kind of grid says.
 
     Args:
         every: steps between grids, besides the one before the training and those at the phases' ends; 0 for none.
@@ -60,9 +61,9 @@ class Grids(Callback):
             images.save(grid(trainer), trainer.run / name)
         trainer.log(event, file=name)
 
+    @abstractmethod
     def grid(self, trainer: Trainer) -> Image.Image:
         """The grid as a picture."""
-        raise TypeError(f"{type(self).__name__} does not say what its grid shows: override grid(trainer)")
 
 
 class Samples(Grids):

@@ -22,9 +22,9 @@ def test_every_game_is_played_and_makes_pictures(pictures: Path, tmp_path: Path,
     run = train("vanilla_gan", "VanillaGAN", data=pictures, out=tmp_path / "run", game=game, **SHORT)
     logged = records(run, "train")
     assert all(torch.tensor(record[name]).isfinite() for record in logged for name in record if "/" in name)
-    turns = ["critic" if "critic/adversarial" in record else "generator" for record in logged]
-    expected = ["critic"] * 5 + ["generator"] if game == "wasserstein" else ["critic", "generator"] * 3
-    assert turns == expected
+    turns = [{name for name in ("critic", "generator") if f"{name}/adversarial" in record} for record in logged]
+    five_to_one = [{"critic"}] * 5 + [{"generator"}]
+    assert turns == (five_to_one if game == "wasserstein" else [{"critic", "generator"}] * 6)
     assert ("critic/gradient_penalty" in logged[0]) == (game == "wasserstein")
     made = Pipeline.from_pretrained(run).generate(3)
     assert [picture.size for picture in made] == [(8, 8)] * 3
@@ -35,10 +35,10 @@ def test_every_game_is_played_and_makes_pictures(pictures: Path, tmp_path: Path,
 
 
 def test_r1_and_plain_critics(pictures: Path, tmp_path: Path) -> None:
-    options = {"r1": 1.0, "r1_every": 2, "vary": False, "norm": "batch"}
+    options = {"r1": 1.0, "r1_every": 2, "vary": "none", "norm": "batch"}
     run = train("vanilla_gan", "VanillaGAN", data=pictures, out=tmp_path / "run", **options, **SHORT)
     slopes = [record["critic/r1"] for record in records(run, "train") if "critic/r1" in record]
-    assert [slope > 0 for slope in slopes] == [True, False, True]
+    assert [slope > 0 for slope in slopes] == [True, False] * 3
     flags = json.loads((run / "config.json").read_text())["flags"]
     assert flags["spectral"] is False
     assert flags["critic_turns"] == 1
@@ -72,7 +72,7 @@ def test_it_learns_the_colour_of_what_it_is_shown(tmp_path: Path) -> None:
     for number in range(40):
         Image.new("RGB", (8, 8), (230, 20, 20) if number % 2 else (20, 20, 230)).save(folder / f"{number}.png")
     options = {**SHORT, "batch_size": 16, "width": 16, "latent": 16, "steps": 1200, "log_every": 200}
-    options |= {"lr": 1e-3, "critic_lr": 1e-3, "vary": False}
+    options |= {"lr": 1e-3, "critic_lr": 1e-3, "vary": "places"}
     run = train("vanilla_gan", "VanillaGAN", data=folder, out=tmp_path / "run", **options)
     pictures = Pipeline.from_pretrained(run).generate(64)
     made = torch.stack([torch.tensor(picture.resize((1, 1)).getpixel((0, 0))) for picture in pictures])
