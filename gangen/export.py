@@ -113,7 +113,7 @@ def _plans(size: int, dynamic: bool) -> Iterator[_Plan]:
     side = size // STRIDE * STRIDE
     free = {0: Dim.DYNAMIC, 2: STRIDE * Dim("rows", min=1, max=512), 3: STRIDE * Dim("columns", min=1, max=512)}
     example = (2, 3, side, side + STRIDE)
-    checked = [(1, 3, side, side), (3, 3, side + STRIDE, side), (2, 3, STRIDE, 2 * STRIDE)]
+    checked: list[tuple[int, ...]] = [(1, 3, side, side), (3, 3, side + STRIDE, side), (2, 3, STRIDE, 2 * STRIDE)]
     yield _Plan(f"multiples of {STRIDE}", example, free, checked)
 
 
