@@ -227,11 +227,11 @@ def test_what_to_evaluate_on_must_be_told(run, tmp_path):
     with pytest.raises(UserError, match="--draw"):
         evaluate_run(run, [L1], both, device="cpu")
     network = UNet(Body("resnet18", weights="none"), ImageHead(3), width=4)
-    Pipeline(network, config={"input": "grey"}).save(tmp_path / "grey")
+    Pipeline(network, config={"input": "infrared"}).save(tmp_path / "infrared")
     with pytest.raises(UserError, match="--size"):
-        evaluate_run(tmp_path / "grey", [L1], DataFlags(data=run / "data"), device="cpu")
-    with pytest.raises(UserError, match=r"'grey'.*only sketch"):
-        evaluate_run(tmp_path / "grey", [L1], DataFlags(data=run / "data", size=32), device="cpu")
+        evaluate_run(tmp_path / "infrared", [L1], DataFlags(data=run / "data"), device="cpu")
+    with pytest.raises(UserError, match=r"'infrared'.*only sketch"):
+        evaluate_run(tmp_path / "infrared", [L1], DataFlags(data=run / "data", size=32), device="cpu")
 
 
 def test_other_data_do_not_silently_become_the_runs_own(run, tmp_path):
