@@ -71,6 +71,7 @@ class Upscaler(nn.Module):
 class Residual(nn.Module):
     """A UNet that answers what is to be added to its input: for mending pictures, and for enlarging them.
 
+    The last convolution begins with zeros, so that the network begins as doing nothing, or as the bicubic filter.
     With a scale the input is first enlarged by the bicubic filter, and all of the UNet works at the large size:
     many times the cost of an `Upscaler`, for a pretrained body and a wider view.
 
@@ -87,6 +88,10 @@ class Residual(nn.Module):
         check_scale(scale, (1, *SCALES))
         self.scale = scale
         self.unet = unet
+        for last in [layer for layer in unet.head.modules() if isinstance(layer, nn.Conv2d)][-1:]:
+            nn.init.zeros_(last.weight)
+            if last.bias is not None:
+                nn.init.zeros_(last.bias)
         self.config: dict[str, Any] = {"scale": scale, "unet": unet.config}
 
     def forward(self, x: Tensor) -> Tensor:

@@ -22,7 +22,9 @@ def upscaler(scale=4, width=8, blocks=2):
 
 def residual(scale=1):
     torch.manual_seed(0)
-    return Residual(UNet(Body("resnet18"), ImageHead(3, output_range=None), width=4), scale).eval()
+    network = Residual(UNet(Body("resnet18"), ImageHead(3, output_range=None), width=4), scale)
+    torch.nn.init.normal_(network.unet.head[0].weight, std=0.05)
+    return network.eval()
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -34,6 +36,14 @@ def test_a_new_upscaler_enlarges_as_pillow_does(scale):
     difference = (large.detach() - images.to_tensor(expected)).abs() * 127.5
     assert difference.max() < 1.2  # Pillow rounds twice
     assert difference.mean() < 0.4
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_new_residual_unet_adds_nothing(scale):
+    network = Residual(UNet(Body("resnet18"), ImageHead(3, output_range=None), width=4), scale).eval()
+    picture = torch.rand(1, 3, 20, 30)
+    with torch.no_grad():
+        assert torch.equal(network(picture), picture if scale == 1 else enlarge(picture, 2))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (17, 31), (40, 24)])
