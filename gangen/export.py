@@ -8,7 +8,7 @@ import importlib.util
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class Exported:
     path: Path
     sizes: str
     difference: float
-    checked: list[tuple[int, ...]]
+    checked: Sequence[tuple[int, ...]]
 
 
 def export_onnx(
@@ -99,7 +99,7 @@ class _Plan:
     sizes: str
     example: tuple[int, ...]
     free: dict[int, Any]
-    checked: list[tuple[int, ...]]
+    checked: Sequence[tuple[int, ...]]
 
 
 def _plans(size: int, dynamic: bool) -> Iterator[_Plan]:
