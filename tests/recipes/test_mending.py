@@ -137,7 +137,8 @@ def test_restoration_trains_validates_and_is_judged_alike(
     run = train("restoration", out=tmp_path / "run", **given)
     measured = running.records(run, "validation")
     (result,) = evaluate_run(run, [PSNR], device="cpu").results
-    assert result.value == pytest.approx(measured[-1]["psnr"], abs=0.02)
+    # A network that has hardly begun changes pictures by less than a level, and 8 bits round that away.
+    assert result.value == pytest.approx(measured[-1]["psnr"], abs=0.06)
     assert degradation in result.protocol["inputs"]
     assert "seed 0" in result.protocol["inputs"]
     config = json.loads((run / "pipeline" / "config.json").read_text())
