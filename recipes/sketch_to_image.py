@@ -4,7 +4,7 @@ Three phases: the generator alone learns to imitate, the critic alone learns to 
 play against each other for a short while ("NoGAN", Antic 2019), the critic twice in a row where it is worse than
 undecided.
 
-With no flags it draws its own sketches from photographs that ship with scikit-image and takes about 5 minutes on
+With no flags it draws its own sketches from photographs that ship with scikit-image and takes about 4 minutes on
 two CPU cores. With your own pictures:
 
     photographs, sketched for you   --data FOLDER
@@ -37,16 +37,17 @@ class SketchToImage(recipe.NoGanFlags):
     side_by_side: Literal["input-left", "input-right"] | None = None
     """Each picture in --data holds sketch and picture, the sketch on this side."""
     generator_steps: int | None = None
-    """Steps of the generator alone; by default 1000, and 400 on the embedded photographs."""
+    """Steps of the generator alone; by default 1000, and 300 on the embedded photographs."""
     adversarial_steps: int | None = None
     """Steps of both, whoever has the turn; by default 270, and 500 on the embedded photographs."""
     adversarial_lr: float = 2e-4
     """Learning rate of the generator while it plays against the critic; it fades to nothing over the phase."""
     fool: float = 0.4
     """Weight of the critic's opinion in the generator's loss, against 1 for the pixels."""
-    vividness: float = 60.0
-    """Weight of the squared difference in saturation between painted and real pictures, in the last phase: a
-    generator that is in doubt paints pale."""
+    vividness: float | None = None
+    """Weight of the squared difference in saturation between a batch of painted and of real pictures, in the last
+    phase: a generator that is in doubt paints pale. By default 60, and 10 on the embedded photographs, whose batches
+    differ too much for more."""
     critic_shrink: int = 4
     """By what pictures are averaged down before the critic sees them, which widens its patches by as much: with 2
     or more it asks for colours and shapes rather than for texture; 1 for pictures as they are."""
@@ -54,9 +55,11 @@ class SketchToImage(recipe.NoGanFlags):
     def __post_init__(self) -> None:
         embedded = self.data is None
         if self.generator_steps is None:
-            self.generator_steps = 400 if embedded else 1000
+            self.generator_steps = 300 if embedded else 1000
         if self.adversarial_steps is None:
             self.adversarial_steps = 500 if embedded else 270
+        if self.vividness is None:
+            self.vividness = 10.0 if embedded else 60.0
 
 
 def main(flags: SketchToImage) -> None:
@@ -79,7 +82,7 @@ def main(flags: SketchToImage) -> None:
     likeness = alike(Perceptual(flags.perceptual, pixel=0.0) if flags.perceptual else None)
 
     def vivid_likeness(fake: Tensor, batch: Batch) -> dict[str, Tensor]:
-        vividness = flags.vividness * saturation_moment(fake, batch.target)
+        vividness = (flags.vividness or 0.0) * saturation_moment(fake, batch.target)
         return {**likeness(fake, batch), "vividness": vividness}
 
     trainer = run.trainer(
