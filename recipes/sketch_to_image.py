@@ -46,8 +46,8 @@ class SketchToImage(recipe.NoGanFlags):
     """Weight of the critic's opinion in the generator's loss, against 1 for the pixels."""
     vividness: float | None = None
     """Weight of the squared difference in saturation between a batch of painted and of real pictures, in the last
-    phase: a generator that is in doubt paints pale. By default 60, and 10 on the embedded photographs, whose batches
-    differ too much for more."""
+    phase: a generator that is in doubt paints pale. By default 60, and 10 on the embedded photographs, whose
+    batches differ too much for more."""
     critic_shrink: int = 4
     """By what pictures are averaged down before the critic sees them, which widens its patches by as much: with 2
     or more it asks for colours and shapes rather than for texture; 1 for pictures as they are."""
