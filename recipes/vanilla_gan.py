@@ -3,7 +3,7 @@
 One phase: the critic and the generator play from the start, in one of five games (--game). All the critic sees is
 varied (DiffAugment, Zhao et al. 2020, arXiv:2006.10738), so that some thousands of pictures are enough.
 
-With no flags it learns crops of photographs that ship with scikit-image, at 32 pixels, and takes about 5 minutes
+With no flags it learns crops of photographs that ship with scikit-image, at 32 pixels, and takes minutes
 on two CPU cores. With your own pictures: --data FOLDER. Afterwards
 
     gangen generate runs/vanilla_gan --count 64 --out made
