@@ -38,22 +38,16 @@ class Bicubic:
     scale: int
 
     def __post_init__(self) -> None:
-        if self.scale < 1:
-            raise DataError(f"scale={self.scale}: expected a whole factor from 1 up, like 4.")
+        check_scale(self.scale)
 
     def __call__(self, picture: Image.Image) -> Image.Image:
         """(W, H) to (W / scale, H / scale)."""
-        width, height = picture.size
-        if width % self.scale or height % self.scale:
-            raise DataError(
-                f"a picture of {width}x{height} pixels cannot be reduced by exactly {self.scale}. Crop it to "
-                f"multiples of {self.scale} first."
-            )
+        width, height = reduced(picture, self.scale)
         if self.scale == 1:
             return picture
         rim = 2 * self.scale  # as far as the kernel reaches
         padded = Image.fromarray(np.pad(np.asarray(picture), ((rim, rim), (rim, rim), (0, 0)), mode="edge"))
-        small = padded.resize((width // self.scale + 4, height // self.scale + 4), Image.Resampling.BICUBIC)
+        small = padded.resize((width + 4, height + 4), Image.Resampling.BICUBIC)
         return small.crop((2, 2, small.width - 2, small.height - 2))
 
 
@@ -192,6 +186,27 @@ class Shuffled:
         for index in torch.randperm(len(self.steps)).tolist():
             picture = self.steps[index](picture)
         return picture
+
+
+def check_scale(scale: int) -> None:
+    """Raise a DataError unless `scale` is 1 or more."""
+    if scale < 1:
+        raise DataError(f"scale={scale}: expected a whole factor from 1 up, like 4.")
+
+
+def reduced(picture: Image.Image, scale: int) -> tuple[int, int]:
+    """(W / scale, H / scale) of a picture.
+
+    Raises:
+        DataError: a side is no multiple of the scale.
+    """
+    width, height = picture.size
+    if width % scale or height % scale:
+        raise DataError(
+            f"a picture of {width}x{height} pixels cannot be reduced by exactly {scale}. Crop it to multiples of "
+            f"{scale} first."
+        )
+    return width // scale, height // scale
 
 
 def compressed(picture: Image.Image, quality: int) -> Image.Image:

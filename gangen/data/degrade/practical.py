@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from gangen.data.degrade.basic import FILTERS, Blur, Jpeg, Noise, Resize, Shuffled
+from gangen.data.degrade.basic import FILTERS, Blur, Jpeg, Noise, Resize, Shuffled, check_scale, reduced
 from gangen.data.degrade.chance import happens, one_of
-from gangen.errors import DataError
 
 SECOND_BLUR = 0.8
 """Share of pictures that are blurred a second time."""
@@ -36,18 +35,11 @@ class Practical:
     scale: int = 1
 
     def __post_init__(self) -> None:
-        if self.scale < 1:
-            raise DataError(f"scale={self.scale}: expected a whole factor from 1 up, like 4.")
+        check_scale(self.scale)
 
     def __call__(self, picture: Image.Image) -> Image.Image:
         """(W, H) to (W / scale, H / scale)."""
-        width, height = picture.size
-        if width % self.scale or height % self.scale:
-            raise DataError(
-                f"a picture of {width}x{height} pixels cannot be reduced by exactly {self.scale}. Crop it to "
-                f"multiples of {self.scale} first."
-            )
-        small = (width // self.scale, height // self.scale)
+        small = reduced(picture, self.scale)
         first = Shuffled((Blur(), Resize(), Noise(), Jpeg()))
         # The second round's sizes are told by that of the result.
         resize = Resize(small, smaller=(0.3, 1.0), larger=(1.0, 1.2), chances=(0.3, 0.4, 0.3))
