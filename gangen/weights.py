@@ -147,6 +147,16 @@ def load_into(
     module.load_state_dict({name: value for name, value in state.items() if name in own}, strict=False)
 
 
+def load_part(module: nn.Module, path: str | Path, prefix: str) -> None:
+    """Load what a file has under names that begin with `prefix`, such as "features.", into `module`.
+
+    Raises:
+        WeightsError: see `read` and `load_into`.
+    """
+    state = {n.removeprefix(prefix): value for n, value in read(path).items() if n.startswith(prefix)}
+    load_into(module, state, path)
+
+
 def _few(names: list[str]) -> str:
     shown = ", ".join(names[:3])
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown

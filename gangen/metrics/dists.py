@@ -70,9 +70,7 @@ def _network(features: Path, head: Path) -> nn.Module:
             with torch.device("meta"):
                 layers = vgg16(weights=None).features
             layers = layers[: _STAGES[-1][1]].to_empty(device="cpu")
-            prefix = "features."
-            state = {n.removeprefix(prefix): v for n, v in weights.read(features).items() if n.startswith(prefix)}
-            weights.load_into(layers, state, features)
+            weights.load_part(layers, features, "features.")
             for number, (first, last) in enumerate(_STAGES):
                 pooling = [L2pooling(channels=_WIDTHS[number])] if number else []
                 setattr(self, f"stage{number + 1}", nn.Sequential(*pooling, *layers[first:last]))

@@ -101,9 +101,7 @@ class _Embedding(nn.Module):
             network = backbone.build(weights=None)
         layers = list(network.get_submodule("features").children())[: backbone.taps[-1] + 1]
         self.features = nn.Sequential(*layers).to_empty(device="cpu")
-        prefix = "features."
-        state = {n.removeprefix(prefix): v for n, v in weights.read(features).items() if n.startswith(prefix)}
-        weights.load_into(self.features, state, features)
+        weights.load_part(self.features, features, "features.")
         self.taps = backbone.taps
         self.head = nn.ModuleDict(
             {f"lin{i}": nn.Conv2d(width, 1, 1, bias=False) for i, width in enumerate(backbone.widths)}
