@@ -95,7 +95,6 @@ def main(flags: Restoration) -> None:
         resume=flags.resume,
     )
     run.finish(trainer, task="restoration", input=flags.degradation, trained_size=flags.size)
-    run.say("untouched " + ", ".join(f"{name} {value:.4g}" for name, value in judge.base.items()))
 
 
 if __name__ == "__main__":

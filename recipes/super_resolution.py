@@ -139,7 +139,6 @@ def main(flags: SuperResolution) -> None:
         resume=flags.resume,
     )
     run.finish(trainer, task="super-resolution", input=flags.degradation, trained_size=flags.size)
-    run.say("bicubic   " + ", ".join(f"{name} {value:.4g}" for name, value in judge.base.items()))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ makes new pictures.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from torch import Tensor
@@ -29,8 +30,9 @@ from gangen.losses import (
     relativistic,
     wasserstein,
 )
+from gangen.metrics import diversity, feature_net, kid
 from gangen.nets import NoiseCritic, NoiseGenerator
-from gangen.train import Alternate, FromLatents, Nets, Phase, Player, Together
+from gangen.train import Alternate, Callback, FromLatents, Nets, Phase, Player, Together, Validation
 from gangen.train.optim import adam
 from gangen.train.schedule import flat_cosine
 
@@ -84,6 +86,15 @@ class VanillaGAN(recipe.Common):
     """Decay of the moving average of the generator's weights, which is what is kept and shown."""
     samples_every: int = 500
     """Steps between sample grids."""
+    features: Path | None = None
+    """Weights of the network that KID sees with, as of `gangen score`, to validate by KID."""
+    feature_net: str = "resnet18"
+    """What --features are the weights of: inception, or a classifier of torchvision as its stand-in."""
+    lpips_weights: Path | None = None
+    """AlexNet's convolutions (torchvision's names, .safetensors or .pth), to validate by how varied the pictures
+    are: their mean LPIPS over all pairs."""
+    validate_every: int = 0
+    """Steps between validations, besides the one before the training and that at its end; 0 for none."""
 
     def __post_init__(self) -> None:
         if self.steps is None:
@@ -98,7 +109,7 @@ class VanillaGAN(recipe.Common):
 
 def main(flags: VanillaGAN) -> None:
     run = recipe.Run("vanilla_gan", flags)
-    pictures, _ = open_pictures(
+    pictures, held_out = open_pictures(
         flags.data,
         size=flags.size,
         validation=flags.validation,
@@ -136,7 +147,18 @@ def main(flags: VanillaGAN) -> None:
     betas = adam(betas=(0.5, 0.99)) if flags.game != "wasserstein" else adam(betas=(0.0, 0.9))
     artist = Player("generator", generator, persuade, lr=flags.lr, optimizer=betas, schedule=fading, ema=flags.ema)
     expert = Player("critic", critic, tell_apart, lr=flags.critic_lr, optimizer=betas, schedule=fading)
-    trainer = run.trainer(train, callbacks=[FromLatents(flags.latent, every=flags.samples_every)])
+    callbacks: list[Callback] = [FromLatents(flags.latent, every=flags.samples_every)]
+    metrics = [
+        *([kid(feature_net(flags.feature_net, flags.features))] if flags.features else []),
+        *(diversity(weights=flags.lpips_weights) if flags.lpips_weights else []),
+    ]
+    if metrics:
+        judged = FromNoise(held_out, flags.latent)
+        best = "kid" if flags.features else None
+        callbacks.append(
+            Validation(judged, metrics, every=flags.validate_every, best=best, baseline="untrained", batch_size=64)
+        )
+    trainer = run.trainer(train, callbacks=callbacks)
     # Turn by turn each step takes a batch and makes fakes of its own: together both learn from one.
     several = flags.critic_turns or 1
     switcher = Together() if several == 1 else Alternate(critic=several, generator=1)

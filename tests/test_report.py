@@ -173,6 +173,41 @@ def test_grids_are_thinned_to_a_number_and_to_a_size(monkeypatch, tmp_path):
         assert (kept[0].sample, kept[-1].sample) == (samples[0], samples[-1])
 
 
+def test_the_ways_stand_beneath_the_grid_of_their_step(tmp_path):
+    for name, side in (("grid.png", 40), ("ways.png", 30), ("last.png", 50)):
+        Image.new("RGB", (side, side)).save(tmp_path / name)
+    place = {"phase": "only", "step": 5, "total": 5}
+    lines = [
+        begin(),
+        {"event": "samples", **place, "file": "grid.png"},
+        {"event": "between", **place, "file": "ways.png"},
+        {"event": "samples", **place, "step": 9, "total": 9, "file": "last.png"},
+    ]
+    write_log(tmp_path, lines)
+    page = Page(write_report(tmp_path))
+    assert len(page.all("figure")) == 2
+    shown = [(image["width"], image["alt"]) for image in page.all("img")]
+    assert shown == [
+        ("40", "Samples at step 5 · only"),
+        ("30", "Ways between them at step 5 · only"),
+        ("50", "Samples at step 9 · only"),
+    ]
+
+
+def test_the_baseline_is_a_row_and_a_level_line(tmp_path):
+    measured = {"phase": "only", "step": 0, "total": 0, "psnr": 21.5, "lpips": 0.25}
+    learned = {"event": "validation", "phase": "only", "step": 30, "total": 30, "psnr": 24.0, "lpips": 0.125}
+    write_log(tmp_path, [begin(), {"event": "baseline", **measured}, train(30, 30), learned])
+    _, baseline, phase = phase_table(tmp_path).splitlines()
+    assert baseline.split() == ["baseline", "–", "–", "21.5", "0.25"]
+    assert phase.split()[-2:] == ["24", "0.125"]
+    page = Page(write_report(tmp_path))
+    assert page.curve("psnr", "baseline") | {"tone": 7} == {
+        "name": "baseline", "tone": 7, "dashed": True, "x": [0, 30], "y": [21.5, 21.5],
+    }  # fmt: skip
+    assert [text for text in ("baseline", "21.5", "24") if text not in page.words] == []
+
+
 def test_a_wide_grid_is_shrunk(tmp_path):
     Image.new("RGB", (4000, 500)).save(tmp_path / "wide.png")
     write_log(

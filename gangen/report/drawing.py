@@ -38,20 +38,30 @@ def _plot(title: str, curves: dict[str, Curve | None]) -> dict[str, Any]:
     drawn = []
     for index, (name, curve) in enumerate(curves.items()):
         if curve is not None and curve.last() is not None:
-            dashed = name.endswith("_target")
+            dashed = name.endswith("_target") or name == "baseline"
             drawn.append({"name": name, "tone": 7 if dashed else index % 8, "dashed": dashed} | curve.drawn())
     return {"title": title, "curves": drawn}
 
 
 def _metric_plots(history: History) -> list[dict[str, Any]]:
-    """Plot each metric by itself, together with what it should come to (`NAME_target`) where that is told."""
+    """Plot each metric by itself, with what it should come to (`NAME_target`) and the baseline where told."""
     metrics = history.metrics
     plots = []
     for name in metrics:
         if name.removesuffix("_target") != name and name.removesuffix("_target") in metrics:
             continue
-        plots.append(_plot(name, {name: metrics[name], f"{name}_target": metrics.get(f"{name}_target")}))
+        beside = {f"{name}_target": metrics.get(f"{name}_target"), "baseline": _level(history, name)}
+        plots.append(_plot(name, {name: metrics[name], **beside}))
     return plots
+
+
+def _level(history: History, metric: str) -> Curve | None:
+    if metric not in history.baseline:
+        return None
+    curve = Curve()
+    for total in (0, max(1, history.total)):
+        curve.add(total, history.baseline[metric])
+    return curve
 
 
 def _term_plots(history: History) -> list[dict[str, Any]]:

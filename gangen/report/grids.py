@@ -27,25 +27,37 @@ _PIXELS_AT_MOST = 64 * 10**6
 
 
 @dataclass(frozen=True)
-class Grid:
-    """A grid as a `data:` address, with its place in the training and its size in pixels."""
+class Embedded:
+    """A picture as a `data:` address, with its size in pixels."""
 
-    sample: Sample
     address: str
     width: int
     height: int
+
+
+@dataclass(frozen=True)
+class Grid(Embedded):
+    """A grid with its place in the training, and the grid of the ways between its pictures where there is one."""
+
+    sample: Sample
+    between: Embedded | None = None
+
+    @property
+    def letters(self) -> int:
+        """How much it adds to the page."""
+        return len(self.address) + (len(self.between.address) if self.between else 0)
 
 
 def embed_grids(run: Path, samples: list[Sample]) -> tuple[list[Grid], int]:
     """Embed at most `GRIDS` of the samples within `BYTES`; return them and how many could not be read."""
     grids, unreadable = [], 0
     for sample in evenly(samples, GRIDS):
-        grid = _embed(run, sample)
-        if grid is None:
-            unreadable += 1
-        else:
-            grids.append(grid)
-    size = sum(len(grid.address) for grid in grids) * 3 // 4  # base64 makes four letters of three bytes
+        picture = _embed(run, sample.file)
+        between = _embed(run, sample.between) if sample.between else None
+        unreadable += (picture is None) + (between is None and sample.between is not None)
+        if picture is not None:
+            grids.append(Grid(picture.address, picture.width, picture.height, sample, between))
+    size = sum(grid.letters for grid in grids) * 3 // 4  # base64 makes four letters of three bytes
     if size > BYTES:
         grids = evenly(grids, max(2, len(grids) * BYTES // size))
     return grids, unreadable
@@ -58,8 +70,8 @@ def evenly(items: list[T], count: int) -> list[T]:
     return [items[round(k * (len(items) - 1) / (count - 1))] for k in range(count)]
 
 
-def _embed(run: Path, sample: Sample) -> Grid | None:
-    path = (run / sample.file).resolve()
+def _embed(run: Path, file: str) -> Embedded | None:
+    path = (run / file).resolve()
     if not path.is_relative_to(run.resolve()):
         return None  # a log from elsewhere shall not pull foreign pictures into a page that is passed on
     try:
@@ -75,4 +87,4 @@ def _embed(run: Path, sample: Sample) -> Grid | None:
     written = io.BytesIO()
     picture.save(written, "WEBP", quality=86, method=4)
     address = "data:image/webp;base64," + base64.b64encode(written.getvalue()).decode("ascii")
-    return Grid(sample, address, picture.width, picture.height)
+    return Embedded(address, picture.width, picture.height)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,19 +43,20 @@ class Turn:
 
 @dataclass(frozen=True)
 class Sample:
-    """A grid of pictures; `file` is relative to the run."""
+    """A grid of pictures, and of the ways between some of them where there are such; paths relative to the run."""
 
     total: int
     step: int
     phase: str
     file: str
+    between: str | None = None
 
 
 @dataclass
 class History:
     """A training as its log tells it.
 
-    `terms` are keyed "player/term", `metrics` and `timing` by bare names. `state` is "training",
+    `terms` are keyed "player/term", `metrics`, `baseline` and `timing` by bare names. `state` is "training",
     "interrupted" or "finished". `damaged` counts lines that are no JSON (a half-written last one is none).
     """
 
@@ -63,6 +64,7 @@ class History:
     terms: dict[str, Curve] = field(default_factory=lambda: defaultdict(Curve))
     metrics: dict[str, Curve] = field(default_factory=lambda: defaultdict(Curve))
     timing: dict[str, Curve] = field(default_factory=lambda: defaultdict(Curve))
+    baseline: dict[str, float] = field(default_factory=dict)
     turns: list[Turn] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     best: int | None = None
@@ -111,8 +113,12 @@ def read_history(run: Path) -> History:
                 history.turns.append(Turn(_total(line), _names(line.get("to")), str(line.get("reason", ""))))
             case "validation":
                 _add_validation(history, line)
+            case "baseline":
+                history.baseline = {name: value for name, value in _measured(line).items() if value is not None}
             case "samples":
                 _add_sample(history, line)
+            case "between":
+                _add_between(history, line)
             case "interrupted" | "end" as event:
                 _advance(history, _total(line))
                 history.state = "finished" if event == "end" else event
@@ -188,8 +194,7 @@ def _rewind(history: History, total: int) -> None:
 
 def _add_validation(history: History, line: dict[str, Any]) -> None:
     total = _total(line)
-    known = {"event", "phase", "step", "total", "best"}
-    values = {name: value for name, value in line.items() if name not in known and _is_number(value)}
+    values = _measured(line)
     for name, value in values.items():
         history.metrics[name].rewind(total)
         history.metrics[name].add(total, value)
@@ -200,9 +205,20 @@ def _add_validation(history: History, line: dict[str, Any]) -> None:
         phase.validation = {name: value for name, value in values.items() if value is not None}
 
 
+def _measured(line: dict[str, Any]) -> dict[str, float | None]:
+    known = {"event", "phase", "step", "total", "best"}
+    return {name: value for name, value in line.items() if name not in known and _is_number(value)}
+
+
 def _add_sample(history: History, line: dict[str, Any]) -> None:
     sample = Sample(_total(line), _whole(line.get("step")), str(line.get("phase", "?")), str(line.get("file", "")))
     history.samples = [known for known in history.samples if known.file != sample.file] + [sample]
+
+
+def _add_between(history: History, line: dict[str, Any]) -> None:
+    """Put the ways beside the grid of the same step, which is told first."""
+    if history.samples and history.samples[-1].total == _total(line):
+        history.samples[-1] = replace(history.samples[-1], between=str(line.get("file", "")))
 
 
 def _add_timing(history: History, line: dict[str, Any]) -> None:

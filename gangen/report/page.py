@@ -16,7 +16,7 @@ from typing import Any
 from gangen import __version__
 from gangen.files import write_text
 from gangen.report.drawing import drawn_by_script, learners
-from gangen.report.grids import Grid, embed_grids, evenly
+from gangen.report.grids import Embedded, Grid, embed_grids, evenly
 from gangen.report.history import History, read_history
 from gangen.report.lanes import shares_of
 from gangen.report.table import duration, number, phase_rows
@@ -125,8 +125,9 @@ def _samples(grids: list[Grid]) -> str:
         hidden = "" if index == len(grids) - 1 else " hidden"
         figures.append(
             f'<figure data-total="{sample.total}" data-name="{escape(name)}"{hidden}>'
-            f'<img src="{grid.address}" width="{grid.width}" height="{grid.height}" '
-            f'alt="Samples at {escape(name)}"></figure>'
+            + _picture(grid, f"Samples at {name}")
+            + (_picture(grid.between, f"Ways between them at {name}") if grid.between else "")
+            + "</figure>"
         )
     last = len(grids) - 1
     return (
@@ -138,12 +139,18 @@ def _samples(grids: list[Grid]) -> str:
     )
 
 
+def _picture(picture: Embedded, alt: str) -> str:
+    size = f'width="{picture.width}" height="{picture.height}"'
+    return f'<img src="{picture.address}" {size} alt="{escape(alt)}">'
+
+
 def _phases(history: History) -> str:
     tones = {player: index % 8 for index, player in enumerate(learners(history))}
     (first, *heads), rows = phase_rows(history)
     lines = []
-    for phase, (name, *numbers) in zip(history.phases, rows, strict=True):
-        shares = shares_of(history, phase) if phase.steps else {}
+    phases = [None] * (len(rows) - len(history.phases)) + history.phases  # a row of the baseline has no phase
+    for phase, (name, *numbers) in zip(phases, rows, strict=True):
+        shares = shares_of(history, phase) if phase and phase.steps else {}
         learned = "".join(
             f'<span class="share t{tones[player]}"><i>{escape(player)} {share:.0%}</i></span>'
             for player, share in shares.items()

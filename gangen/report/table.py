@@ -10,6 +10,8 @@ from gangen.report.history import History, read_history
 def phase_table(run: str | Path) -> str:
     """Return the phases of a run as a table for a terminal: steps, time and each phase's last validation.
 
+    Above them stands the baseline, where one was measured.
+
     Raises:
         RunError: the folder holds no log.
     """
@@ -28,9 +30,14 @@ def text_table(heads: list[str], rows: list[list[str]]) -> str:
 
 
 def phase_rows(history: History) -> tuple[list[str], list[list[str]]]:
-    """Return the heads of the columns, and for each phase its name and its numbers as texts."""
+    """Return the heads of the columns, and for each phase its name and its numbers as texts.
+
+    Where a baseline was measured it is one more row, before the phases.
+    """
     metrics = [name for name in history.metrics if any(name in phase.validation for phase in history.phases)]
     rows = []
+    if history.baseline and metrics:
+        rows.append(["baseline", "–", "–", *(number(history.baseline.get(name)) for name in metrics)])
     for phase in history.phases:
         steps = f"{phase.steps:,}" + (f" of {phase.planned:,}" if phase.planned > phase.steps else "")
         measured = [number(phase.validation.get(name)) for name in metrics]

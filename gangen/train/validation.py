@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from accelerate.utils import gather_object
@@ -37,7 +37,8 @@ class Validation(Callback):
         batch_size: samples a batch and process.
         player: whose network is judged, by the moving average of its weights.
         baseline: inputs (N, 3, H, W) to outputs; what any generator should be better than, such as the inputs
-            themselves. It is judged once, before the first step, and logged as "baseline".
+            themselves; or "untrained", for the player's network as it is before the first step. It is judged once,
+            before that step, and logged as "baseline".
 
     Attributes:
         latest: the newest numbers, by metric.
@@ -53,7 +54,7 @@ class Validation(Callback):
         best: str | None = None,
         batch_size: int = 32,
         player: str = "generator",
-        baseline: Callable[[Tensor], Tensor] | None = None,
+        baseline: Callable[[Tensor], Tensor] | Literal["untrained"] | None = None,
     ) -> None:
         self.data, self.metrics, self.every = data, list(metrics), every
         self.batch_size, self.player, self.best = batch_size, player, best
@@ -80,9 +81,14 @@ class Validation(Callback):
 
     def on_phase_start(self, trainer: Trainer) -> None:
         """Judge the baseline before anything was learned."""
-        if self.baseline is not None and trainer.total == 0:
+        if self.baseline is None or trainer.total > 0:
+            return
+        if self.baseline == "untrained":
+            with showing(trainer, self.player) as network:
+                self.base = self._measure(trainer, network)
+        else:
             self.base = self._measure(trainer, self.baseline)
-            trainer.log("baseline", **self.base)
+        trainer.log("baseline", **self.base)
 
     def on_step_end(self, trainer: Trainer) -> None:
         """Validate when it is due."""

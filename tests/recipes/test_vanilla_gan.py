@@ -44,6 +44,25 @@ def test_r1_and_plain_critics(pictures: Path, tmp_path: Path) -> None:
     assert flags["critic_turns"] == 1
 
 
+def test_it_is_judged_by_sets_before_and_after(pictures: Path, tmp_path: Path, shared: Path) -> None:
+    weights = shared / "data" / "weights"
+    options = {
+        "features": weights / "resnet18.safetensors",
+        "lpips_weights": weights / "alexnet_features.safetensors",
+        "validation": 0.5,
+        "validate_every": 4,
+    }
+    run = train("vanilla_gan", "VanillaGAN", data=pictures, out=tmp_path / "run", **options, **SHORT)
+    (before,) = records(run, "baseline")
+    after = records(run, "validation")
+    assert [record["total"] for record in after] == [4, 6]
+    assert 0 < before["diversity"] < before["diversity_target"], "before it has learned, all are alike"
+    assert all(record["kid"] > 0 for record in (before, *after))
+    protocols = json.loads((run / "protocols.json").read_text())["metrics"]
+    assert protocols["kid"]["features"]["network"] == "torchvision resnet18"
+    assert (run / "checkpoints" / "best.safetensors").exists()
+
+
 def test_an_interrupted_run_ends_in_the_same_weights(pictures: Path, tmp_path: Path) -> None:
     """Although noise, penalty and augmentation are all drawn at random."""
     options = {"data": pictures, "game": "wasserstein", "save_every": 2, **SHORT}

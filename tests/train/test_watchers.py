@@ -227,6 +227,16 @@ def test_the_baseline_is_judged_once_before_the_first_step(tmp_path: Path) -> No
     assert again.base == watch.base
 
 
+def test_the_untrained_network_can_be_the_baseline(tmp_path: Path) -> None:
+    player = Player("generator", Level(0.0), imitate, lr=0.5, optimizer=sgd(momentum=0.0))
+    watch = Validation(Grey(), [L1], baseline="untrained")
+    toy_trainer(tmp_path, watch).fit([Phase("a", [player], 3)])
+    (record,) = records(tmp_path, "baseline")
+    assert record["total"] == 0
+    assert record["l1"] == pytest.approx(sum(range(7)) / 7 / 10 / 2, abs=1e-6)  # of 0 against the greys, on 0..1
+    assert records(tmp_path, "validation")[-1]["l1"] < record["l1"]
+
+
 def test_a_second_fit_begins_with_optimizers_of_its_own() -> None:
     game = Game()
     trainer = toy_trainer()
