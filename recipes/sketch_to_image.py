@@ -37,7 +37,7 @@ class SketchToImage(recipe.NoGanFlags):
     side_by_side: Literal["input-left", "input-right"] | None = None
     """Each picture in --data holds sketch and picture, the sketch on this side."""
     generator_steps: int | None = None
-    """Steps of the generator alone; by default 1000, and 400 on the embedded photographs."""
+    """Steps of the generator alone; by default 2000, and 400 on the embedded photographs."""
     adversarial_steps: int | None = None
     """Steps of both, whoever has the turn; by default 270, and 500 on the embedded photographs."""
     adversarial_lr: float = 2e-4
@@ -55,7 +55,7 @@ class SketchToImage(recipe.NoGanFlags):
     def __post_init__(self) -> None:
         embedded = self.data is None
         if self.generator_steps is None:
-            self.generator_steps = 400 if embedded else 1000
+            self.generator_steps = 400 if embedded else 2000
         if self.adversarial_steps is None:
             self.adversarial_steps = 500 if embedded else 270
         if self.vividness is None:

@@ -92,6 +92,10 @@ class Pairs(Dataset[Batch]):
             )
         return Batch(images.to_tensor(given), images.to_tensor(target), self.source.names[index])
 
+    def replaced(self, index: int) -> bool:
+        """Whether sample `index` was found unreadable, so that asking for it gives another one."""
+        return bool(self.unreadable[index])
+
     def skipped(self) -> list[str]:
         """Names of the samples found unreadable so far, by this process and its workers."""
         return [self.source.names[index] for index in self.unreadable.nonzero().flatten().tolist()]

@@ -56,6 +56,10 @@ class FromNoise(Dataset[Batch]):
         picture = self.pictures[index]
         return Batch(torch.randn(self.latent), picture.target, picture.name)
 
+    def replaced(self, index: int) -> bool:
+        """Whether picture `index` was found unreadable, so that asking for it gives another one."""
+        return self.pictures.replaced(index)
+
     def skipped(self) -> list[str]:
         """Names of the pictures found unreadable so far."""
         return self.pictures.skipped()

@@ -27,7 +27,8 @@ class Validation(Callback):
     """Measures, logs, and keeps the best weights.
 
     Each process judges its own part of the data and every sample counts once, so the numbers do not depend on
-    the number of processes nor on the batch size. `protocols.json` in the run folder tells how they are measured.
+    the number of processes nor on the batch size. Nor does a sample that cannot be read: where data say that
+    another took its place (`data.replaced(index)`, as `Pairs` do), it is left out. `protocols.json` in the run folder tells how they are measured.
 
     Args:
         data: the validation set.
@@ -118,15 +119,17 @@ class Validation(Callback):
         length = len(self.data)  # type: ignore[arg-type]
         mine = [(0, i) for i in range(accelerator.process_index, length, accelerator.num_processes)]
         loader = DataLoader(
-            Subset(Seeded(self.data, trainer.seed), mine),  # type: ignore[arg-type]
+            Subset(_Own(self.data, trainer.seed), mine),  # type: ignore[arg-type]
             batch_size=self.batch_size,
-            collate_fn=collate,
+            collate_fn=_collate_own,
             num_workers=trainer.workers,
             worker_init_fn=leave_signals,
             generator=torch.Generator(),
         )
         metrics = Metrics(self.metrics)
         for batch in loader:
+            if batch is None:
+                continue
             if isinstance(batch, UserError):
                 raise batch
             batch = to_device(batch, accelerator.device)
@@ -159,3 +162,17 @@ class Validation(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take them back."""
         self._record, self.latest, self.base = state["record"], dict(state["latest"]), dict(state.get("base", {}))
+
+
+class _Own(Seeded):
+    """As `Seeded`, and None where another sample was given in place of the one that was asked for."""
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        sample = super().__getitem__(key)
+        replaced = getattr(self.data, "replaced", None)
+        return None if replaced is not None and replaced(key[1]) and not isinstance(sample, UserError) else sample
+
+
+def _collate_own(samples: list[Any]) -> Any:
+    read = [sample for sample in samples if sample is not None]
+    return collate(read) if read else None

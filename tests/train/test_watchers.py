@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import Dataset
 
-from gangen.data import Batch
+from gangen.data import Batch, Centre, Pairs, open_folder
 from gangen.losses import l1
 from gangen.metrics import L1, PSNR, FeatureNet, fid, kid
 from gangen.train import Callback, Phase, Player, Samples, Together, Validation
@@ -225,6 +225,20 @@ def test_the_baseline_is_judged_once_before_the_first_step(tmp_path: Path) -> No
     again = Validation(Grey(), [L1], baseline=lambda x: x)
     again.load_state_dict(watch.state_dict())
     assert again.base == watch.base
+
+
+@pytest.mark.filterwarnings("ignore:.*next readable sample")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_picture_that_takes_the_place_of_an_unreadable_one_counts_once(tmp_path: Path, workers: int) -> None:
+    for level in range(5):
+        Image.new("RGB", (16, 16), (50 * level,) * 3).save(tmp_path / f"{level}.png")
+    data = Pairs(open_folder(tmp_path), Centre(16), size=16, draw=lambda picture: picture)
+    for level in (1, 4):
+        (tmp_path / f"{level}.png").write_bytes(b"broken")
+    player = Player("generator", Level(-1.0), imitate, lr=1e-30, optimizer=sgd(momentum=0.0))
+    watch = Validation(data, [L1], batch_size=1)
+    toy_trainer(tmp_path / "run", watch, workers=workers).fit([Phase("only", [player], 1)])
+    assert watch.latest["l1"] == pytest.approx((0 + 100 + 150) / 3 / 255, abs=1e-6)
 
 
 def test_the_untrained_network_can_be_the_baseline(tmp_path: Path) -> None:
