@@ -34,11 +34,14 @@ class Colorization(recipe.NoGanFlags):
     generator_steps: int | None = None
     """Steps of the generator alone at each size; by default 2000, and 300 on the embedded photographs."""
     adversarial_steps: int | None = None
-    """Steps of both, whoever has the turn; by default 600, and 300 on the embedded photographs."""
+    """Steps of both, whoever has the turn; by default 800, and 300 on the embedded photographs."""
+    adversarial_lr: float = 3e-4
+    """Learning rate of the generator while it plays against the critic; it fades to nothing over the phase."""
     fool: float = 0.1
     """Weight of the critic's opinion in the generator's loss, against 1 for the chroma."""
-    colourfulness: float = 0.0
-    """Weight of the difference in mean chroma, which asks for as much colour as is real; 0 for none."""
+    colourfulness: float = 1.5
+    """Weight, in the last phase, of the difference in mean chroma between each picture and the real one, which asks
+    for as much colour as is real; 0 to leave that to the critic, who needs much longer to ask for it."""
     perceptual_weight: float = 0.3
     """Weight of the features, where --perceptual is given."""
     critic_layers: int = 3
@@ -52,7 +55,7 @@ class Colorization(recipe.NoGanFlags):
         if self.generator_steps is None:
             self.generator_steps = 300 if embedded else 2000
         if self.adversarial_steps is None:
-            self.adversarial_steps = 300 if embedded else 600
+            self.adversarial_steps = 300 if embedded else 800
         if self.smaller_sizes is None:
             self.smaller_sizes = tuple(size for size in ((32,) if embedded else (64, 128)) if size < self.size)
 
@@ -76,9 +79,10 @@ def main(flags: Colorization) -> None:
         terms = {"chroma": chroma(fake, batch.target)}
         if features is not None:
             terms["features"] = flags.perceptual_weight * features(fake, batch.target)
-        if flags.colourfulness:
-            terms["colourfulness"] = flags.colourfulness * chroma_gap(fake, batch.target)
         return terms
+
+    def colourful_likeness(fake: Tensor, batch: Batch) -> dict[str, Tensor]:
+        return {**likeness(fake, batch), "colourfulness": flags.colourfulness * chroma_gap(fake, batch.target)}
 
     metrics = [
         *STANDARD,
@@ -98,6 +102,7 @@ def main(flags: Colorization) -> None:
         generator=generator,
         critic=critic,
         likeness=likeness,
+        play_likeness=colourful_likeness if flags.colourfulness else likeness,
         body=body,
         # As many pixels a batch as at the last size, within reason
         first=[
