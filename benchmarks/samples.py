@@ -4,9 +4,10 @@
     python benchmarks/samples.py super_resolution --name set5 -- --data sr_train --validation-folder set5/hr
 
 Flags after `--` go to the recipe. Writes samples/RECIPE/NAME.json: the command, the settings, the numbers of
-each phase, how they were measured, how long it all took and on what. Without --data, when the pictures are free
+each phase, how they were measured, how long they took and on what. Without --data, when the pictures are free
 to show, also the last sample grid as samples/RECIPE/grid.png. Prints the table for the README beside them, in
-which the tests look for it. Relative paths are kept as they are given, of others the last part.
+which the tests look for it. Relative paths are kept as they are given, of others the last part. A run that is
+there already is not trained again.
 """
 
 from __future__ import annotations
@@ -52,28 +53,27 @@ def main(settings: Settings, flags: list[str]) -> None:
     script = f"recipes/{settings.recipe}.py"
     # The recipe runs in the project's folder, wherever the flags' paths start from.
     given = [str(Path(flag).resolve()) if _is_place(flag) else flag for flag in flags]
-    begun = time.monotonic()
-    subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch", script, *given, "--out", str(run.resolve())],
-        check=True,
-        cwd=ROOT,
-    )
-    seconds = time.monotonic() - begun
+    if not (run / "pipeline").exists():
+        launch = [sys.executable, "-m", "accelerate.commands.launch", script]
+        begun = time.monotonic()
+        subprocess.run([*launch, *given, "--out", str(run.resolve())], check=True, cwd=ROOT)
+        print(f"\n{duration(time.monotonic() - begun)} in all")
     folder = ROOT / "samples" / settings.recipe
     folder.mkdir(parents=True, exist_ok=True)
     history = read_history(run)
     shown = [Path(flag).name if Path(flag).is_absolute() else flag for flag in flags]
     command = shlex.join(["accelerate", "launch", script, *shown])
     told = dict(zip(given, shown, strict=True))
-    write_json(folder / f"{settings.name}.json", record(run, history, command, seconds, told))
+    write_json(folder / f"{settings.name}.json", record(run, history, command, told))
     if "--data" not in flags:
         keep_grid(run / history.samples[-1].file, folder / "grid.png")
-    print(f"\n    {command}\n\n{duration(seconds)} in all, on {machine()}:\n\n{table(history)}")
+    print(f"\n    {command}\n\n{duration(history.seconds)} of training, on {machine()}:\n\n{table(history)}")
 
 
-def record(run: Path, history: History, command: str, seconds: float, told: dict[str, str]) -> dict[str, Any]:
+def record(run: Path, history: History, command: str, told: dict[str, str]) -> dict[str, Any]:
     """What is kept of a run, JSON-able; `told` has the names by which places are told."""
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    config["flags"]["out"] = None  # as in the command
     protocols = run / "protocols.json"
     phases = [
         {"name": phase.name, "steps": phase.steps, "seconds": round(phase.seconds, 1), **phase.validation}
@@ -81,7 +81,7 @@ def record(run: Path, history: History, command: str, seconds: float, told: dict
     ]
     return {
         "command": command,
-        "seconds": round(seconds, 1),
+        "seconds": round(history.seconds, 1),
         "machine": machine(),
         "config": _without_places({key: value for key, value in config.items() if key != "command"}, told),
         "baseline": history.baseline,

@@ -28,7 +28,9 @@ class Validation(Callback):
 
     Each process judges its own part of the data and every sample counts once, so the numbers do not depend on
     the number of processes nor on the batch size. Nor does a sample that cannot be read: where data say that
-    another took its place (`data.replaced(index)`, as `Pairs` do), it is left out. `protocols.json` in the run folder tells how they are measured.
+    another took its place (`data.replaced(index)`, as `Pairs` do), it is left out.
+
+    `protocols.json` in the run folder tells how they are measured.
 
     Args:
         data: the validation set.

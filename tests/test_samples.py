@@ -1,0 +1,71 @@
+"""What samples/ shows was made by the recipes as they are, and its pages say what was measured."""
+
+import dataclasses
+import json
+import re
+import runpy
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tyro
+from PIL import Image
+
+from gangen.recipe import Common
+from gangen.recipe.flags import plain
+from gangen.report.table import number
+from tests.conftest import ROOT
+
+RUNS = sorted((ROOT / "samples").glob("*/*.json"))
+EMBEDDED = [path for path in RUNS if path.stem == "embedded"]
+NO_METRIC = {"name", "steps", "seconds"}
+
+
+def told(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def page(path: Path) -> str:
+    return re.sub(r"\s*\\\n\s*", " ", (path.parent / "README.md").read_text(encoding="utf-8"))
+
+
+def name(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
+
+
+def test_there_are_samples() -> None:
+    assert EMBEDDED
+
+
+@pytest.mark.parametrize("path", RUNS, ids=name)
+def test_the_page_has_the_command_and_every_number(path: Path) -> None:
+    run, text = told(path), page(path)
+    assert run["command"] in text
+    measured = [run["baseline"], *run["phases"]]
+    numbers = [number(value) for numbers in measured for key, value in numbers.items() if key not in NO_METRIC]
+    assert numbers
+    assert [value for value in numbers if value not in text] == []
+    assert set(run["protocols"]["metrics"]) >= {key for phase in run["phases"] for key in phase} - NO_METRIC
+
+
+@pytest.mark.parametrize("path", EMBEDDED, ids=name)
+def test_the_recipe_still_has_the_settings_of_its_sample(path: Path) -> None:
+    """Where a default has changed, the sample is of another recipe: make it again (benchmarks/samples.py)."""
+    run = told(path)
+    launch, flags = shlex.split(run["command"])[:3], shlex.split(run["command"])[3:]
+    assert launch == ["accelerate", "launch", f"recipes/{path.parent.name}.py"]
+    script = runpy.run_path(str(ROOT / launch[-1]))
+    own = [kind for kind in script.values() if isinstance(kind, type) and issubclass(kind, Common)]
+    (kind,) = [kind for kind in own if kind.__module__ != Common.__module__]
+    assert plain(dataclasses.asdict(tyro.cli(kind, args=flags))) | {"out": None} == run["config"]["flags"] | {
+        "out": None
+    }
+
+
+@pytest.mark.parametrize("path", EMBEDDED, ids=name)
+def test_its_grid_is_on_the_page(path: Path) -> None:
+    assert "](grid.png)" in page(path)
+    grid = path.parent / "grid.png"
+    assert min(Image.open(grid).size) > 100
+    assert grid.stat().st_size < 1.5 * 2**20
