@@ -4,10 +4,9 @@
     python benchmarks/samples.py super_resolution --name set5 -- --data sr_train --validation-folder set5/hr
 
 Flags after `--` go to the recipe. Writes samples/RECIPE/NAME.json: the command, the settings, the numbers of
-each phase, how they were measured, how long they took and on what. Without --data, when the pictures are free
-to show, also the last sample grid as samples/RECIPE/grid.png. Prints the table for the README beside them, in
-which the tests look for it. Relative paths are kept as they are given, of others the last part. A run that is
-there already is not trained again.
+each phase, how they were measured, how long they took and on what. Without --data and --style, when the pictures
+are free to show, also the last sample grid as samples/RECIPE/grid.png. Prints the table for the README beside
+them, in which the tests look for it. Relative paths are kept as they are given, of others the last part.
 """
 
 from __future__ import annotations
@@ -53,19 +52,22 @@ def main(settings: Settings, flags: list[str]) -> None:
     script = f"recipes/{settings.recipe}.py"
     # The recipe runs in the project's folder, wherever the flags' paths start from.
     given = [str(Path(flag).resolve()) if _is_place(flag) else flag for flag in flags]
-    if not (run / "pipeline").exists():
-        launch = [sys.executable, "-m", "accelerate.commands.launch", script]
-        begun = time.monotonic()
-        subprocess.run([*launch, *given, "--out", str(run.resolve())], check=True, cwd=ROOT)
-        print(f"\n{duration(time.monotonic() - begun)} in all")
+    launch = [sys.executable, "-m", "accelerate.commands.launch", script]
+    begun = time.monotonic()
+    done = subprocess.run([*launch, *given, "--out", str(run.resolve())], check=False, cwd=ROOT)
+    if done.returncode:
+        sys.exit(done.returncode)  # the recipe has said why
+    print(f"\n{duration(time.monotonic() - begun)} in all")
     folder = ROOT / "samples" / settings.recipe
     folder.mkdir(parents=True, exist_ok=True)
     history = read_history(run)
     shown = [Path(flag).name if Path(flag).is_absolute() else flag for flag in flags]
     command = shlex.join(["accelerate", "launch", script, *shown])
     told = dict(zip(given, shown, strict=True))
-    write_json(folder / f"{settings.name}.json", record(run, history, command, told))
-    if "--data" not in flags:
+    kept = record(run, history, command, told)
+    write_json(folder / f"{settings.name}.json", kept)
+    free = not any(kept["config"]["flags"].get(name) for name in ("data", "style"))
+    if free and history.samples:
         keep_grid(run / history.samples[-1].file, folder / "grid.png")
     print(f"\n    {command}\n\n{duration(history.seconds)} of training, on {machine()}:\n\n{table(history)}")
 
@@ -139,4 +141,5 @@ def _without_places(value: Any, told: dict[str, str]) -> Any:
 if __name__ == "__main__":
     own = sys.argv[1:] if "--" not in sys.argv else sys.argv[1 : sys.argv.index("--")]
     rest = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
-    main(tyro.cli(Settings, args=own, description=__doc__), rest)
+    apart = [word for flag in rest for word in (flag.split("=", 1) if flag.startswith("--") else [flag])]
+    main(tyro.cli(Settings, args=own, description=__doc__), apart)

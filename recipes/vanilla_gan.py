@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gangen import recipe
 from gangen.data import Augment, Batch, FromNoise, open_pictures
+from gangen.errors import UserError
 from gangen.losses import (
     Adversarial,
     bce,
@@ -94,7 +95,8 @@ class VanillaGAN(recipe.Common):
     """AlexNet's convolutions (torchvision's names, .safetensors or .pth), to validate by how varied the pictures
     are: their mean LPIPS over all pairs."""
     validate_every: int = 0
-    """Steps between validations, besides the one before the training and that at its end; 0 for none."""
+    """Steps between validations, besides the one before the training and that at its end; needs --features or
+    --lpips-weights."""
 
     def __post_init__(self) -> None:
         if self.steps is None:
@@ -115,6 +117,17 @@ def main(flags: VanillaGAN) -> None:
         validation=flags.validation,
         augment=Augment(flags.size, scale=(0.9, 1.0)) if flags.data else None,
     )
+    metrics = [
+        *([kid(feature_net(flags.feature_net, flags.features))] if flags.features else []),
+        *(diversity(weights=flags.lpips_weights) if flags.lpips_weights else []),
+    ]
+    if flags.validate_every and not metrics:
+        raise UserError("--validate-every: nothing is measured. Name --features or --lpips-weights.")
+    if metrics and len(held_out) < 2:
+        raise UserError(
+            f"KID and diversity are of two held-out pictures at least, and there are {len(held_out)}. Raise "
+            "--validation, or leave --features and --lpips-weights out."
+        )
     train = FromNoise(pictures, flags.latent)
     generator = NoiseGenerator(flags.size, flags.latent, flags.width, norm=flags.norm)
     critic = NoiseCritic(flags.size, flags.width, spectral=bool(flags.spectral))
@@ -148,10 +161,6 @@ def main(flags: VanillaGAN) -> None:
     artist = Player("generator", generator, persuade, lr=flags.lr, optimizer=betas, schedule=fading, ema=flags.ema)
     expert = Player("critic", critic, tell_apart, lr=flags.critic_lr, optimizer=betas, schedule=fading)
     callbacks: list[Callback] = [FromLatents(flags.latent, every=flags.samples_every)]
-    metrics = [
-        *([kid(feature_net(flags.feature_net, flags.features))] if flags.features else []),
-        *(diversity(weights=flags.lpips_weights) if flags.lpips_weights else []),
-    ]
     if metrics:
         judged = FromNoise(held_out, flags.latent)
         best = "kid" if flags.features else None

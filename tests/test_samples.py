@@ -14,7 +14,7 @@ from PIL import Image
 
 from gangen.recipe import Common
 from gangen.recipe.flags import plain
-from gangen.report.table import number
+from gangen.report.table import duration, number
 from tests.conftest import ROOT
 
 RUNS = sorted((ROOT / "samples").glob("*/*.json"))
@@ -42,14 +42,26 @@ def test_there_are_samples() -> None:
 def test_the_page_has_the_command_and_every_number(path: Path) -> None:
     run, text = told(path), page(path)
     assert run["command"] in text
-    measured = [run["baseline"], *run["phases"]]
-    numbers = [number(value) for numbers in measured for key, value in numbers.items() if key not in NO_METRIC]
-    assert numbers
-    assert [value for value in numbers if value not in text] == []
+    metrics = [key for key in run["phases"][-1] if key not in NO_METRIC]
+    rows = [
+        [
+            phase["name"],
+            f"{phase['steps']:,}",
+            duration(phase["seconds"]),
+            *(number(phase.get(m)) for m in metrics),
+        ]
+        for phase in run["phases"]
+    ]
+    if run["baseline"]:
+        rows.append(["baseline", "–", "–", *(number(run["baseline"][metric]) for metric in metrics)])
+    assert metrics
+    lines = text.splitlines()
+    assert [row for row in rows if f"| {' | '.join(row)} |" not in lines] == []
+    assert duration(run["seconds"]) in text
     assert set(run["protocols"]["metrics"]) >= {key for phase in run["phases"] for key in phase} - NO_METRIC
 
 
-@pytest.mark.parametrize("path", EMBEDDED, ids=name)
+@pytest.mark.parametrize("path", RUNS, ids=name)
 def test_the_recipe_still_has_the_settings_of_its_sample(path: Path) -> None:
     """Where a default has changed, the sample is of another recipe: make it again (benchmarks/samples.py)."""
     run = told(path)

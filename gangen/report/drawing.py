@@ -39,7 +39,8 @@ def _plot(title: str, curves: dict[str, Curve | None]) -> dict[str, Any]:
     for index, (name, curve) in enumerate(curves.items()):
         if curve is not None and curve.last() is not None:
             dashed = name.endswith("_target") or name == "baseline"
-            drawn.append({"name": name, "tone": 7 if dashed else index % 8, "dashed": dashed} | curve.drawn())
+            tone = (6 if name == "baseline" else 7) if dashed else index % 8
+            drawn.append({"name": name, "tone": tone, "dashed": dashed} | curve.drawn())
     return {"title": title, "curves": drawn}
 
 

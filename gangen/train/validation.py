@@ -75,6 +75,7 @@ class Validation(Callback):
             about = {
                 "network": f"{self.player}, by the moving average of its weights where there is one",
                 "pictures": len(self.data),  # type: ignore[arg-type]
+                "counted": "each that can be read, once",
                 "data": fingerprint() if fingerprint else type(self.data).__name__,
                 "best": self.best,
                 "versions": versions(),

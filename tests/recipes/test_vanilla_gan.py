@@ -83,6 +83,12 @@ def test_a_size_that_does_not_halve_to_4_is_refused(pictures: Path, tmp_path: Pa
         train("vanilla_gan", "VanillaGAN", data=pictures, out=tmp_path / "run", **{**SHORT, "size": 48})
 
 
+def test_validation_of_nothing_is_refused_before_anything_is_written(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--validate-every: nothing is measured. Name --features"):
+        train("vanilla_gan", "VanillaGAN", data=pictures, out=tmp_path / "run", validate_every=2, **SHORT)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
 @pytest.mark.slow
 def test_it_learns_the_colours_of_what_it_is_shown(tmp_path: Path) -> None:
     """Of pictures in two plain colours, red and blue, it comes to make those, and none in between."""
