@@ -41,7 +41,7 @@ class Colorization(recipe.NoGanFlags):
     """Weight of the critic's opinion in the generator's loss, against 1 for the chroma."""
     colourfulness: float = 1.5
     """Weight, in the last phase, of the difference in mean chroma between each picture and the real one, which
-    asks for as much colour as is real; 0 to leave that to the critic, who needs much longer to ask for it."""
+    asks for as much colour as is real; 0 to leave that to the critic alone."""
     perceptual_weight: float = 0.3
     """Weight of the features, where --perceptual is given."""
     critic_layers: int = 3
