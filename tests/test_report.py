@@ -173,7 +173,7 @@ def test_grids_are_thinned_to_a_number_and_to_a_size(monkeypatch, tmp_path):
         assert (kept[0].sample, kept[-1].sample) == (samples[0], samples[-1])
 
 
-def test_the_ways_stand_beneath_the_grid_of_their_step(tmp_path):
+def test_the_ways_stand_beside_the_grid_of_their_step(tmp_path):
     for name, side in (("grid.png", 40), ("ways.png", 30), ("last.png", 50)):
         Image.new("RGB", (side, side)).save(tmp_path / name)
     place = {"phase": "only", "step": 5, "total": 5}
