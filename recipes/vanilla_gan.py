@@ -1,7 +1,8 @@
 """Make pictures from noise: no input picture, only a generator and a critic (DCGAN, Radford et al. 2015).
 
 One phase: the critic and the generator play from the start, in one of five games (--game). All the critic sees is
-varied (DiffAugment, Zhao et al. 2020, arXiv:2006.10738), so that some thousands of pictures are enough.
+varied (DiffAugment, Zhao et al. 2020, arXiv:2006.10738) and its slope is held low (R1, Mescheder et al. 2018,
+arXiv:1801.04406), so that some thousands of pictures are enough.
 
 With no flags it learns crops of photographs that ship with scikit-image, at 32 pixels, and takes minutes
 on two CPU cores. With your own pictures: --data FOLDER. Afterwards
@@ -56,33 +57,34 @@ class VanillaGAN(recipe.Common):
     """Pictures a batch, on each process."""
     validation: float = 0.1
     """Share of the pictures held out, where there is no folder val/ beside train/."""
-    game: Literal["hinge", "bce", "least_squares", "wasserstein", "relativistic"] = "hinge"
+    game: Literal["hinge", "bce", "least_squares", "wasserstein", "relativistic"] = "bce"
     """What critic and generator minimise; see gangen/losses/adversarial.py."""
     steps: int | None = None
-    """Steps, of whoever has the turn; by default 4000, and 1500 on the embedded photographs."""
+    """Steps, of whoever has the turn; by default 6000, and 1500 on the embedded photographs."""
     critic_turns: int | None = None
     """Steps of the critic to one of the generator; 1, the default, lets both learn in every step. By default 5 in
     the wasserstein game."""
-    lr: float = 2e-4
+    lr: float = 5e-4
     """Learning rate of the generator; both fade over the last quarter."""
-    critic_lr: float = 2e-4
+    critic_lr: float = 5e-4
     """Learning rate of the critic."""
     latent: int = 128
     """Numbers of noise that make a picture."""
-    width: int = 48
+    width: int = 32
     """Channels of both networks at half the pictures' size, doubled with each halving."""
-    norm: Literal["pixel", "batch"] = "pixel"
-    """The generator's normalisation; batch is DCGAN's own."""
-    spectral: bool | None = None
-    """Bound the gain of the critic's layers; by default where there is neither a gradient penalty nor r1."""
+    norm: Literal["pixel", "batch"] = "batch"
+    """The generator's normalisation; batch is DCGAN's own, with pixel a picture depends on its noise alone."""
+    spectral: bool = False
+    """Bound the gain of the critic's layers, in place of r1 or the gradient penalty."""
     penalty: float | None = None
     """Weight of WGAN-GP's gradient penalty; by default 10 in the wasserstein game, and 0 in the others."""
-    r1: float = 0.0
-    """Weight of R1, the critic's slope at real pictures; 0 for none."""
-    r1_every: int = 16
+    r1: float | None = None
+    """Weight of R1, the critic's slope at real pictures; by default 0.5, or 0 with --spectral or --penalty."""
+    r1_every: int = 4
     """Steps of the critic between two computations of R1."""
-    vary: Literal["none", "places", "all"] = "all"
-    """What is varied in all that the critic sees: places (moved, and a part blanked), or colours too."""
+    vary: Literal["none", "shift", "places", "all"] = "shift"
+    """What is varied in all that the critic sees: pictures are moved a little (shift), or moved and a part of them
+    blanked (places), or their colours varied too (all)."""
     ema: float = 0.995
     """Decay of the moving average of the generator's weights, which is what is kept and shown."""
     samples_every: int = 500
@@ -100,13 +102,13 @@ class VanillaGAN(recipe.Common):
 
     def __post_init__(self) -> None:
         if self.steps is None:
-            self.steps = 1500 if self.data is None else 4000
+            self.steps = 1500 if self.data is None else 6000
         if self.critic_turns is None:
             self.critic_turns = 5 if self.game == "wasserstein" else 1
         if self.penalty is None:
             self.penalty = 10.0 if self.game == "wasserstein" else 0.0
-        if self.spectral is None:
-            self.spectral = not (self.penalty or self.r1)
+        if self.r1 is None:
+            self.r1 = 0.0 if self.penalty or self.spectral else 0.5
 
 
 def main(flags: VanillaGAN) -> None:
@@ -130,12 +132,16 @@ def main(flags: VanillaGAN) -> None:
         )
     train = FromNoise(pictures, flags.latent)
     generator = NoiseGenerator(flags.size, flags.latent, flags.width, norm=flags.norm)
-    critic = NoiseCritic(flags.size, flags.width, spectral=bool(flags.spectral))
+    critic = NoiseCritic(flags.size, flags.width, spectral=flags.spectral)
     game = GAMES[flags.game]
     run.record(data=train.fingerprint())
 
     def seen(shown: Tensor) -> Tensor:
-        return shown if flags.vary == "none" else diff_augment(shown, colour=flags.vary == "all")
+        if flags.vary == "none":
+            return shown
+        if flags.vary == "shift":
+            return diff_augment(shown, colour=False, hole=0, fill="edge")
+        return diff_augment(shown, colour=flags.vary == "all")
 
     def tell_apart(nets: Nets, batch: Batch) -> dict[str, Tensor]:
         return critic_terms(
@@ -143,7 +149,7 @@ def main(flags: VanillaGAN) -> None:
             seen(batch.target),
             seen(nets.generator(batch.input).detach()),
             game,
-            r1_weight=flags.r1,
+            r1_weight=flags.r1 or 0.0,
             r1_every=flags.r1_every,
             step=nets.step,
             penalty=flags.penalty or 0.0,
@@ -157,9 +163,11 @@ def main(flags: VanillaGAN) -> None:
         return {"adversarial": game.generator(fake_logits, real_logits)}
 
     fading = flat_cosine(0.75)
-    betas = adam(betas=(0.5, 0.99)) if flags.game != "wasserstein" else adam(betas=(0.0, 0.9))
-    artist = Player("generator", generator, persuade, lr=flags.lr, optimizer=betas, schedule=fading, ema=flags.ema)
-    expert = Player("critic", critic, tell_apart, lr=flags.critic_lr, optimizer=betas, schedule=fading)
+    # Without momentum, as is usual since Gulrajani et al. 2017 (arXiv:1704.00028): what it remembers is of another
+    # opponent.
+    plain = adam(betas=(0.0, 0.99))
+    artist = Player("generator", generator, persuade, lr=flags.lr, optimizer=plain, schedule=fading, ema=flags.ema)
+    expert = Player("critic", critic, tell_apart, lr=flags.critic_lr, optimizer=plain, schedule=fading)
     callbacks: list[Callback] = [FromLatents(flags.latent, every=flags.samples_every)]
     if metrics:
         judged = FromNoise(held_out, flags.latent)

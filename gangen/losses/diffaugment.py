@@ -7,12 +7,21 @@ variations. Chance comes from torch's global random generator.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
-def diff_augment(pictures: Tensor, *, colour: bool = True, shift: float = 0.125, hole: float = 0.5) -> Tensor:
+def diff_augment(
+    pictures: Tensor,
+    *,
+    colour: bool = True,
+    shift: float = 0.125,
+    hole: float = 0.5,
+    fill: Literal["grey", "edge"] = "grey",
+) -> Tensor:
     """Vary each picture by itself, differentiably: (N, C, H, W) in [-1, 1] to the same shape.
 
     Values may leave [-1, 1] where colours vary.
@@ -21,13 +30,14 @@ def diff_augment(pictures: Tensor, *, colour: bool = True, shift: float = 0.125,
         pictures: real or fake.
         colour: vary brightness (up to 0.5 of the range 0..2 either way), saturation (0 to 2 times) and contrast
             (0.5 to 1.5 times).
-        shift: move by up to this share of the side, either way; what comes in is 0, the middle grey.
+        shift: move by up to this share of the side, either way.
         hole: blank a square of this share of the side, at a random place, with 0.
+        fill: what comes in at a shift: 0, the middle "grey" of the paper, or the picture's own "edge", drawn out.
     """
     if colour:
         pictures = _colours(pictures)
     if shift:
-        pictures = _shifted(pictures, shift)
+        pictures = _shifted(pictures, shift, fill)
     return _holed(pictures, hole) if hole else pictures
 
 
@@ -40,7 +50,7 @@ def _colours(x: Tensor) -> Tensor:
     return level + (x - level) * (contrast + 0.5)
 
 
-def _shifted(x: Tensor, share: float) -> Tensor:
+def _shifted(x: Tensor, share: float, fill: str) -> Tensor:
     count, _, height, width = x.shape
     reach_y, reach_x = round(share * height), round(share * width)
     down = torch.randint(-reach_y, reach_y + 1, (count, 1), device=x.device)
@@ -49,7 +59,7 @@ def _shifted(x: Tensor, share: float) -> Tensor:
     rows = (torch.arange(height, device=x.device) + 1 - down).clamp(0, height + 1)
     columns = (torch.arange(width, device=x.device) + 1 - right).clamp(0, width + 1)
     picture = torch.arange(count, device=x.device)[:, None, None]
-    rimmed = F.pad(x, (1, 1, 1, 1)).permute(0, 2, 3, 1)
+    rimmed = F.pad(x, (1, 1, 1, 1), mode="replicate" if fill == "edge" else "constant").permute(0, 2, 3, 1)
     return rimmed[picture, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from gangen.losses import diff_augment
@@ -11,11 +12,12 @@ def test_nothing_asked_nothing_done():
     assert torch.equal(diff_augment(pictures(), colour=False, shift=0, hole=0), pictures())
 
 
-def test_shifting_moves_each_picture_as_a_whole_by_an_eighth_at_most():
+@pytest.mark.parametrize(("fill", "mode"), [("grey", "constant"), ("edge", "replicate")])
+def test_shifting_moves_each_picture_as_a_whole_by_an_eighth_at_most(fill, mode):
     torch.manual_seed(0)
     x = pictures(64)
-    moved = diff_augment(x, colour=False, shift=0.125, hole=0)
-    padded = torch.nn.functional.pad(x, (2, 2, 2, 2))
+    moved = diff_augment(x, colour=False, shift=0.125, hole=0, fill=fill)
+    padded = torch.nn.functional.pad(x, (2, 2, 2, 2), mode=mode)
     places = set()
     for before, after in zip(padded, moved, strict=True):
         found = [

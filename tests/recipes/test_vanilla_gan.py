@@ -26,6 +26,7 @@ def test_every_game_is_played_and_makes_pictures(pictures: Path, tmp_path: Path,
     five_to_one = [{"critic"}] * 5 + [{"generator"}]
     assert turns == (five_to_one if game == "wasserstein" else [{"critic", "generator"}] * 6)
     assert ("critic/gradient_penalty" in logged[0]) == (game == "wasserstein")
+    assert ("critic/r1" in logged[0]) == (game != "wasserstein")
     made = Pipeline.from_pretrained(run).generate(3)
     assert [picture.size for picture in made] == [(8, 8)] * 3
     assert {path.name for path in (run / "samples").iterdir()} == {
@@ -34,14 +35,17 @@ def test_every_game_is_played_and_makes_pictures(pictures: Path, tmp_path: Path,
     assert (run / "report.html").stat().st_size > 0
 
 
-def test_r1_and_plain_critics(pictures: Path, tmp_path: Path) -> None:
-    options = {"r1": 1.0, "r1_every": 2, "vary": "none", "norm": "batch"}
-    run = train("vanilla_gan", "VanillaGAN", data=pictures, out=tmp_path / "run", **options, **SHORT)
-    slopes = [record["critic/r1"] for record in records(run, "train") if "critic/r1" in record]
+@pytest.mark.parametrize("vary", ["none", "places", "all"])
+def test_what_holds_the_critic_back(pictures: Path, tmp_path: Path, vary: str) -> None:
+    """R1 now and then, or spectral norm in its place."""
+    options = {"data": pictures, "vary": vary, "norm": "pixel", "r1_every": 2}
+    run = train("vanilla_gan", "VanillaGAN", out=tmp_path / "run", **options, **SHORT)
+    slopes = [record["critic/r1"] for record in records(run, "train")]
     assert [slope > 0 for slope in slopes] == [True, False] * 3
+    run = train("vanilla_gan", "VanillaGAN", out=tmp_path / "other", spectral=True, **options, **SHORT)
+    assert not any("critic/r1" in record for record in records(run, "train"))
     flags = json.loads((run / "config.json").read_text())["flags"]
-    assert flags["spectral"] is False
-    assert flags["critic_turns"] == 1
+    assert (flags["r1"], flags["critic_turns"]) == (0, 1)
 
 
 def test_it_is_judged_by_sets_before_and_after(pictures: Path, tmp_path: Path, shared: Path) -> None:
