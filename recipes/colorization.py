@@ -34,12 +34,12 @@ class Colorization(recipe.NoGanFlags):
     generator_steps: int | None = None
     """Steps of the generator alone at each size; by default 2000, and 300 on the embedded photographs."""
     adversarial_steps: int | None = None
-    """Steps of both, whoever has the turn; by default 800, and 300 on the embedded photographs."""
+    """Steps of both, whoever has the turn; by default 1600, and 300 on the embedded photographs."""
     adversarial_lr: float = 3e-4
     """Learning rate of the generator while it plays against the critic; it fades to nothing over the phase."""
     fool: float = 0.1
     """Weight of the critic's opinion in the generator's loss, against 1 for the chroma."""
-    colourfulness: float = 1.5
+    colourfulness: float = 4.0
     """Weight, in the last phase, of the difference in mean chroma between each picture and the real one, which
     asks for as much colour as is real; 0 to leave that to the critic alone."""
     perceptual_weight: float = 0.3
@@ -55,7 +55,7 @@ class Colorization(recipe.NoGanFlags):
         if self.generator_steps is None:
             self.generator_steps = 300 if embedded else 2000
         if self.adversarial_steps is None:
-            self.adversarial_steps = 300 if embedded else 800
+            self.adversarial_steps = 300 if embedded else 1600
         if self.smaller_sizes is None:
             self.smaller_sizes = tuple(size for size in ((32,) if embedded else (64, 128)) if size < self.size)
 
