@@ -6,10 +6,10 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 FLOORS = {
-    **dict.fromkeys(["colour", "errors", "files", "images", "weights"], 0),
+    **dict.fromkeys(["colour", "errors", "files", "images", "labels", "weights"], 0),
     **dict.fromkeys(["nets", "losses", "data", "metrics"], 1),
     "train": 2,
-    **dict.fromkeys(["tiles", "pipeline", "evaluation", "export", "report"], 3),
+    **dict.fromkeys(["answers", "tiles", "loading", "pipeline", "evaluation", "export", "report"], 3),
     **dict.fromkeys(["recipe", "cli"], 4),
     **dict.fromkeys(["recipes", "benchmarks"], 5),
 }

@@ -14,6 +14,7 @@ from gangen.losses.adversarial import (
 from gangen.losses.colour import chroma, chroma_gap, saturation_moment
 from gangen.losses.critic import critic_terms
 from gangen.losses.diffaugment import diff_augment
+from gangen.losses.labels import check_labels, cross_entropy, dice, focal, lovasz, tversky
 from gangen.losses.penalties import due, gradient_penalty, mix, r1
 from gangen.losses.perceptual import Perceptual, Restyle
 from gangen.losses.pixel import charbonnier, l1, l2, total_variation
@@ -27,11 +28,15 @@ __all__ = [
     "accuracy",
     "bce",
     "charbonnier",
+    "check_labels",
     "chroma",
     "chroma_gap",
     "critic_terms",
+    "cross_entropy",
+    "dice",
     "diff_augment",
     "due",
+    "focal",
     "gradient_penalty",
     "gram",
     "hinge",
@@ -40,10 +45,12 @@ __all__ = [
     "l1",
     "l2",
     "least_squares",
+    "lovasz",
     "mix",
     "r1",
     "relativistic",
     "saturation_moment",
     "total_variation",
+    "tversky",
     "wasserstein",
 ]

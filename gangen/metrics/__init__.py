@@ -2,10 +2,11 @@
 
 A metric compares outputs with targets, both (N, 3, H, W) in [-1, 1], and gives one value a picture, (N,) float32.
 A set metric (FID, KID, diversity) sees each picture as a point and gives one number of the two sets of points.
+A metric of counts (accuracy, mean IoU) is of logits and labels, which are counted over the whole set.
 Values outside [-1, 1] are clamped first, as they are when a picture is saved; nothing is rounded to 8 bits.
 """
 
-from gangen.metrics.accumulate import STANDARD, Metrics
+from gangen.metrics.accumulate import STANDARD, AnyMetric, Metrics
 from gangen.metrics.colour import (
     COLOUR,
     COLOURFULNESS,
@@ -25,6 +26,16 @@ from gangen.metrics.comparison import Comparison, compare
 from gangen.metrics.dists import DISTS
 from gangen.metrics.features import FeatureNet, classifier, feature_net, inception
 from gangen.metrics.judging import judge, judge_sets, versions
+from gangen.metrics.labels import (
+    Confusion,
+    CountMetric,
+    TopK,
+    accuracy,
+    class_ious,
+    mean_dice,
+    mean_iou,
+    top_k_accuracy,
+)
 from gangen.metrics.lpips import LPIPS
 from gangen.metrics.pixel import L1, MS_SSIM, PSNR, SSIM, Channel, l1, ms_ssim, pixel_metrics, psnr, ssim
 from gangen.metrics.protocol import Better, Measure, Metric, cropped, describe
@@ -46,9 +57,12 @@ __all__ = [
     "SATURATION_TARGET",
     "SSIM",
     "STANDARD",
+    "AnyMetric",
     "Better",
     "Channel",
     "Comparison",
+    "Confusion",
+    "CountMetric",
     "Estimate",
     "FeatureNet",
     "Interval",
@@ -57,7 +71,10 @@ __all__ = [
     "Metrics",
     "Result",
     "SetMetric",
+    "TopK",
+    "accuracy",
     "bootstrap",
+    "class_ious",
     "classifier",
     "colourfulness",
     "colourfulness_gap",
@@ -74,6 +91,8 @@ __all__ = [
     "judge_sets",
     "kid",
     "l1",
+    "mean_dice",
+    "mean_iou",
     "ms_ssim",
     "pixel_metrics",
     "psnr",
@@ -82,6 +101,7 @@ __all__ = [
     "saturation_gap",
     "saturation_target",
     "ssim",
+    "top_k_accuracy",
     "versions",
     "write_results",
 ]

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from gangen.errors import UserError
 from gangen.files import replacing, write_json
-from gangen.metrics import Measure, Metrics, SetMetric, versions
+from gangen.metrics import AnyMetric, Metrics, versions
 from gangen.train.callback import Callback
 from gangen.train.feed import Seeded, collate, leave_signals, to_device
 from gangen.train.showing import showing, shown
@@ -51,7 +51,7 @@ class Validation(Callback):
     def __init__(
         self,
         data: Dataset[Any],
-        metrics: Sequence[Measure | SetMetric],
+        metrics: Sequence[AnyMetric],
         *,
         every: int = 0,
         best: str | None = None,
