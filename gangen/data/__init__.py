@@ -1,37 +1,58 @@
 """Data sets: where samples come from, which are for training, and how they are varied."""
 
-from gangen.data.augment import Augment, Centre, Crop, Whole
+from gangen.data.augment import Augment, Centre, Crop, Size, Whole
 from gangen.data.batch import Batch
+from gangen.data.classes import ClassFiles, ClassSet, open_classes
+from gangen.data.codes import Codes
 from gangen.data.drawn import DRAWN
 from gangen.data.folders import find_pictures, split
+from gangen.data.masks import LabelledFiles, Masks, open_masks
 from gangen.data.pairs import Draw, Pairs, open_pairs
 from gangen.data.pattern import stained_glass
 from gangen.data.photos import embedded_photographs, open_photographs
 from gangen.data.pictures import FromNoise, itself, open_pictures
+from gangen.data.readable import Readable
+from gangen.data.same import SAME, SamePairs, open_same
+from gangen.data.scenes import SCENES, Scenes, open_scenes
 from gangen.data.sketch import sketch
 from gangen.data.sources import Files, Kept, Source, match_folders, open_folder
 
 __all__ = [
     "DRAWN",
+    "SAME",
+    "SCENES",
     "Augment",
     "Batch",
     "Centre",
+    "ClassFiles",
+    "ClassSet",
+    "Codes",
     "Crop",
     "Draw",
     "Files",
     "FromNoise",
     "Kept",
+    "LabelledFiles",
+    "Masks",
     "Pairs",
+    "Readable",
+    "SamePairs",
+    "Scenes",
+    "Size",
     "Source",
     "Whole",
     "embedded_photographs",
     "find_pictures",
     "itself",
     "match_folders",
+    "open_classes",
     "open_folder",
+    "open_masks",
     "open_pairs",
     "open_photographs",
     "open_pictures",
+    "open_same",
+    "open_scenes",
     "sketch",
     "split",
     "stained_glass",

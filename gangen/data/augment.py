@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from PIL import Image
@@ -17,20 +18,25 @@ from torchvision.transforms.v2 import functional as F
 
 from gangen.errors import DataError
 
-Transform = Callable[..., tuple[Image.Image, ...]]
-"""Takes a sample's pictures as arguments and gives as many: all of one size, or as much larger as they were."""
+Size = int | tuple[int, int]
+"""Side of a square, or height and width, in pixels."""
+
+Transform = Callable[..., tuple[Any, ...]]
+"""Takes a sample's pictures as arguments and gives as many: all of one size, or as much larger as they were. A
+mask comes and goes as torchvision's `tv_tensors.Mask`, (H, W), whose values are moved but never mixed."""
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Random square crop, mirror and colours for training, the same for all pictures of a sample.
+    """Random crop, mirror and colours for training, the same for all pictures of a sample.
 
-    A picture smaller than `size` is enlarged. Resizing is bicubic and antialiased.
+    A picture smaller than `size` is enlarged. Resizing is bicubic and antialiased, and of masks to the nearest.
 
     Attributes:
-        size: side of the pictures that come out, in pixels.
+        size: of the pictures that come out.
         flip: mirror every second sample, left to right.
-        scale: side of the crop as a share of the picture's shorter side, drawn evenly between these two.
+        scale: side of the crop as a share of the largest that has the proportions of `size`, which for a square is
+            the picture's shorter side; drawn evenly between these two.
         jitter: how far brightness, contrast and saturation vary, as a share up and down; hue varies by a
             tenth of it, in turns of the colour wheel. Where both pictures of a pair are given, both vary
             alike; where the input is drawn from the picture, it is drawn afterwards.
@@ -39,7 +45,7 @@ class Augment:
         DataError: a value is out of its range.
     """
 
-    size: int
+    size: Size
     flip: bool = True
     scale: tuple[float, float] = (0.8, 1.0)
     jitter: float = 0.0
@@ -52,17 +58,17 @@ class Augment:
         if not 0 <= self.jitter <= 1:
             raise DataError(f"jitter={self.jitter}: expected a share from 0 (off) to 1, like 0.2")
 
-    def __call__(self, *pictures: Image.Image) -> tuple[Image.Image, ...]:
-        """Vary a sample's pictures of one size, any number of them; `size` x `size` come out."""
+    def __call__(self, *pictures: Any) -> tuple[Any, ...]:
+        """Vary a sample's pictures of one size, any number of them, the first one of Pillow's."""
         width, height = pictures[0].size
         low, high = self.scale
         share = low + (high - low) * torch.rand(()).item()
-        side = max(1, round(share * min(width, height)))
-        top = int(torch.randint(height - side + 1, ()))
-        left = int(torch.randint(width - side + 1, ()))
+        rows, columns = _largest(width, height, self.size, share)
+        top = int(torch.randint(height - rows + 1, ()))
+        left = int(torch.randint(width - columns + 1, ()))
         mirrored = self.flip and bool(torch.rand(()) < 0.5)
 
-        varied = tuple(_square(picture, top, left, side, self.size) for picture in pictures)
+        varied = tuple(_cut(picture, top, left, rows, columns, self.size) for picture in pictures)
         if mirrored:
             varied = tuple(F.horizontal_flip(picture) for picture in varied)
         if self.jitter:
@@ -77,25 +83,25 @@ class Augment:
 
 @dataclass(frozen=True)
 class Centre:
-    """The central square at `size` x `size`, for validation: nothing random.
+    """The largest central part that has the proportions of `size`, for validation: nothing random.
 
-    A picture smaller than `size` is enlarged. Resizing is bicubic and antialiased.
+    A picture smaller than `size` is enlarged. Resizing is bicubic and antialiased, and of masks to the nearest.
 
     Raises:
         DataError: the size is below 1.
     """
 
-    size: int
+    size: Size
 
     def __post_init__(self) -> None:
         _check_size(self.size)
 
-    def __call__(self, *pictures: Image.Image) -> tuple[Image.Image, ...]:
-        """Crop a sample's pictures of one size, any number of them."""
+    def __call__(self, *pictures: Any) -> tuple[Any, ...]:
+        """Crop a sample's pictures of one size, the first of Pillow's, any number of them."""
         width, height = pictures[0].size
-        side = min(width, height)
-        top, left = (height - side) // 2, (width - side) // 2
-        return tuple(_square(picture, top, left, side, self.size) for picture in pictures)
+        rows, columns = _largest(width, height, self.size)
+        top, left = (height - rows) // 2, (width - columns) // 2
+        return tuple(_cut(picture, top, left, rows, columns, self.size) for picture in pictures)
 
 
 @dataclass(frozen=True)
@@ -188,13 +194,23 @@ def _ratios(pictures: tuple[Image.Image, ...]) -> list[int]:
     return [picture.width // least for picture in pictures]
 
 
-def _square(picture: Image.Image, top: int, left: int, side: int, size: int) -> Image.Image:
-    square: Image.Image = F.resized_crop(
-        picture, top, left, side, side, [size, size], interpolation=InterpolationMode.BICUBIC, antialias=True
+def _largest(width: int, height: int, size: Size, share: float = 1.0) -> tuple[int, int]:
+    """Rows and columns of this share of the largest part of a picture that has the proportions of `size`."""
+    tall, wide = (size, size) if isinstance(size, int) else size
+    rows = share * min(height, width * (tall / wide))
+    columns = share * min(width, height * (wide / tall))
+    return max(1, round(rows)), max(1, round(columns))
+
+
+def _cut(picture: Any, top: int, left: int, rows: int, columns: int, size: Size) -> Any:
+    out = [size, size] if isinstance(size, int) else list(size)
+    # For a mask torchvision takes the nearest pixel, whatever interpolation is asked for.
+    return F.resized_crop(
+        picture, top, left, rows, columns, out, interpolation=InterpolationMode.BICUBIC, antialias=True
     )
-    return square
 
 
-def _check_size(size: int) -> None:
-    if size < 1:
-        raise DataError(f"size={size}: expected the side of a picture in pixels, like 128")
+def _check_size(size: Size) -> None:
+    sides = (size,) if isinstance(size, int) else size
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise DataError(f"size={size}: expected the side of a picture in pixels, like 128, or (height, width)")

@@ -18,6 +18,6 @@ class Batch(NamedTuple):
     input: Tensor
     """(N, 3, H, W) float32 in [-1, 1]"""
     target: Tensor
-    """(N, 3, H, W) float32 in [-1, 1]"""
+    """(N, 3, H, W) float32 in [-1, 1]; int64 labels (N, H, W) of pixels, or (N,) of pictures"""
     name: Sequence[str]
     """N names, each unique in its data set; a single `str` in a sample"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import unicodedata
 from collections import Counter
@@ -73,7 +74,9 @@ def parts(root: str | Path, inside: str | Path = "") -> tuple[Path, Path | None]
     return root / inside, None
 
 
-def split(names: Sequence[str], validation: float = 0.1, seed: int = 0) -> tuple[list[str], list[str]]:
+def split(
+    names: Sequence[str], validation: float = 0.1, seed: int = 0, least: int = 0
+) -> tuple[list[str], list[str]]:
     """Split names into training and validation by a hash of each name alone.
 
     A name's part depends on nothing but the name, `validation` and `seed`: adding or removing pictures never
@@ -84,6 +87,7 @@ def split(names: Sequence[str], validation: float = 0.1, seed: int = 0) -> tuple
         names: the samples' names.
         validation: the share held out, above 0 and below 1. Few names may get a share that is off by some.
         seed: another number gives another split.
+        least: names that validation gets at any rate, as long as training keeps as many.
 
     Returns:
         The names for training and those for validation, each in the order given.
@@ -96,6 +100,11 @@ def split(names: Sequence[str], validation: float = 0.1, seed: int = 0) -> tuple
             f"validation={validation} is no share to hold out. Give a number between 0 and 1, like 0.1."
         )
     places = {name: _place(name, seed) for name in names}
+    if 2 * least <= len(names):
+        # Up to the place of the last one that is needed, or down to that of the first one that is to stay
+        ordered = sorted(places.values())
+        low, high = (ordered[least - 1], ordered[-least]) if least else (-1.0, 2.0)
+        validation = min(max(validation, math.nextafter(low, 2.0)), high)
     train = [name for name in names if places[name] >= validation]
     held_out = [name for name in names if places[name] < validation]
     if not train or not held_out:

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch.utils.data import Dataset
 
 from gangen import images
 from gangen.data.augment import Augment, Centre, Transform
 from gangen.data.batch import Batch
 from gangen.data.folders import parts, split
 from gangen.data.photos import open_photographs
+from gangen.data.readable import Readable
 from gangen.data.sketch import sketch
 from gangen.data.sources import Files, Halves, Kept, Source, match_folders, open_folder
-from gangen.errors import DataError, PictureError
+from gangen.errors import DataError
 
 Draw = Callable[[Image.Image], Image.Image]
 """Makes the input from the target: takes an "RGB" picture, gives one of its size, or of 1/scale of its sides.
@@ -28,15 +28,12 @@ All its chance comes from torch's global generator.
 _NAMED = 3  # how many pictures below the crop's size are named in a warning; all are counted
 
 
-class Pairs(Dataset[Batch]):
+class Pairs(Readable):
     """A map-style data set of (input, target) pairs.
 
     `dataset[index]` is a `Batch` without the leading dimension. It depends on the index and on torch's global
     generator alone, so a trainer that seeds that generator before each sample gets the same samples whatever
-    the number of workers.
-
-    A picture that cannot be read does not end a training: the next readable sample takes its place, it is
-    named in one warning, and `skipped()` lists it, also where a worker process met it.
+    the number of workers. Pictures that cannot be read are replaced and counted, see `Readable`.
 
     Args:
         source: where the pictures come from: samples of two pictures, or of one with `draw`.
@@ -49,26 +46,18 @@ class Pairs(Dataset[Batch]):
         DataError: not one sample can be read. This is found out at once, by reading until one can.
     """
 
-    unreadable: torch.Tensor
-    """(len,) uint8 in memory shared with workers: 1 where a sample turned out to be unreadable"""
     enlarged: torch.Tensor
     """(len,) uint8 in memory shared with workers: 1 where a picture was smaller than the crop"""
 
     def __init__(
         self, source: Source, transform: Transform, *, size: int, draw: Draw | None = None, scale: int = 1
     ) -> None:
-        self.source = source
         self.transform = transform
         self.size = size
         self.draw = draw
         self.scale = scale
-        self.unreadable = torch.zeros(len(source.names), dtype=torch.uint8).share_memory_()
         self.enlarged = torch.zeros(len(source.names), dtype=torch.uint8).share_memory_()
-        self._read(0)
-
-    def __len__(self) -> int:
-        """The number of samples, unreadable ones included."""
-        return len(self.source.names)
+        super().__init__(source)
 
     def __getitem__(self, index: int) -> Batch:
         """Sample `index`, or the next readable one after it (the first follows the last).
@@ -77,9 +66,7 @@ class Pairs(Dataset[Batch]):
             IndexError: the index is not below the length.
             DataError: not one sample can be read, or input and target are not as `scale` says.
         """
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
-        index, pictures = self._read(index)
+        index, pictures = self.read(index)
         if min(pictures[-1].size) < self.size:
             self._note_enlarged(index, pictures[-1])
         pictures = self.transform(*pictures)
@@ -91,33 +78,6 @@ class Pairs(Dataset[Batch]):
                 "that they were made with, and sizes that are multiples of it."
             )
         return Batch(images.to_tensor(given), images.to_tensor(target), self.source.names[index])
-
-    def replaced(self, index: int) -> bool:
-        """Whether sample `index` was found unreadable, so that asking for it gives another one."""
-        return bool(self.unreadable[index])
-
-    def skipped(self) -> list[str]:
-        """Names of the samples found unreadable so far, by this process and its workers."""
-        return [self.source.names[index] for index in self.unreadable.nonzero().flatten().tolist()]
-
-    def fingerprint(self) -> str:
-        """A hash that changes when the data do, for a run's config."""
-        return self.source.fingerprint()
-
-    def _read(self, start: int) -> tuple[int, tuple[Image.Image, ...]]:
-        """Read the first readable sample from `start` on; give its index and its pictures."""
-        cause: PictureError | None = None
-        for step in range(len(self)):
-            index = (start + step) % len(self)
-            if self.unreadable[index]:
-                continue
-            try:
-                return index, self.source.read(index)
-            except PictureError as error:
-                cause = error
-                self.unreadable[index] = 1
-                warnings.warn(f"{error} The next readable sample takes its place.", stacklevel=3)
-        raise DataError(f"none of the {len(self)} samples can be read; {cause or 'the warnings above say why'}")
 
     def _note_enlarged(self, index: int, picture: Image.Image) -> None:
         if self.enlarged[index]:

@@ -112,3 +112,13 @@ def test_the_fingerprint_changes_with_names_and_files(tmp_path):
     one.write_bytes(b"other")
     prints.add(fingerprint(["a"], [one]))
     assert len(prints) == 4
+
+
+@pytest.mark.parametrize("validation", [0.001, 0.3, 0.999])
+def test_a_split_may_be_asked_for_some_names_in_each_part(validation):
+    names = [f"name-{number}" for number in range(7)]
+    train, held_out = split(names, validation, least=2)
+    assert min(len(train), len(held_out)) >= 2
+    assert sorted(train + held_out) == names
+    wide = split([f"name-{number}" for number in range(400)], 0.3)
+    assert split([f"name-{number}" for number in range(400)], 0.3, least=2) == wide

@@ -1,0 +1,74 @@
+"""Data sets that survive pictures which cannot be read."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from gangen.data.batch import Batch
+from gangen.data.sources import Source
+from gangen.errors import DataError, PictureError
+
+
+class Readable(Dataset[Batch]):
+    """The part that map-style data sets of gangen share: their source, and what to do where it fails.
+
+    A picture that cannot be read does not end a training: the next readable sample takes its place, it is named in
+    one warning, and `skipped()` lists it, also where a worker process met it.
+
+    Args:
+        source: where the pictures come from.
+
+    Raises:
+        DataError: not one sample can be read. This is found out at once, by reading until one can.
+    """
+
+    unreadable: torch.Tensor
+    """(len,) uint8 in memory shared with workers: 1 where a sample turned out to be unreadable"""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.unreadable = torch.zeros(len(source.names), dtype=torch.uint8).share_memory_()
+        self.read(0)
+
+    def __len__(self) -> int:
+        """The number of samples, unreadable ones included."""
+        return len(self.source.names)
+
+    def replaced(self, index: int) -> bool:
+        """Whether sample `index` was found unreadable, so that asking for it gives another one."""
+        return bool(self.unreadable[index])
+
+    def skipped(self) -> list[str]:
+        """Names of the samples found unreadable so far, by this process and its workers."""
+        return [self.source.names[index] for index in self.unreadable.nonzero().flatten().tolist()]
+
+    def fingerprint(self) -> str:
+        """A hash that changes when the data do, for a run's config."""
+        return self.source.fingerprint()
+
+    def read(self, start: int) -> tuple[int, tuple[Any, ...]]:
+        """Read sample `start`, or the next readable one (the first follows the last); its index and its pictures.
+
+        Raises:
+            IndexError: the index is not below the length.
+            DataError: not one sample can be read.
+        """
+        count = len(self.source.names)
+        if not -count <= start < max(1, count):
+            raise IndexError(f"sample {start} of {count}")
+        cause: PictureError | None = None
+        for step in range(count):
+            index = (start + step) % count
+            if self.unreadable[index]:
+                continue
+            try:
+                return index, self.source.read(index)
+            except PictureError as error:
+                cause = error
+                self.unreadable[index] = 1
+                warnings.warn(f"{error} The next readable sample takes its place.", stacklevel=3)
+        raise DataError(f"none of the {count} samples can be read; {cause or 'the warnings above say why'}")
