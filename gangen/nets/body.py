@@ -1,37 +1,46 @@
-"""The body: a classifier of torchvision's ResNet family, cut before its pooling, as a list of feature maps."""
+"""The body: a classifier cut before its pooling, as a list of feature maps."""
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision import models
 
 from gangen import weights as stored
 from gangen.errors import UserError, WeightsError
 from gangen.nets import freezing
+from gangen.nets.cut import classifiers, cut
+from gangen.nets.timm_body import TIMM, cut_timm, timm_state, timm_weights
+
+# Trained on pictures in [-1, 1], whatever ImageNet's statistics are; torchvision converts inside these two.
+_HALVES = ("googlenet", "inception_v3")
 
 
 class Body(nn.Module):
-    """Feature maps of a ResNet, ResNeXt or wide ResNet (He et al. 2015, arXiv:1512.03385).
+    """Feature maps of a classifier: a ResNet (He et al. 2015, arXiv:1512.03385), or any other of torchvision's.
 
     `forward` takes pictures (N, in_channels, H, W) in [-1, 1], of any height and width from one pixel up, and
-    gives five feature maps, finest first: the stem at stride 2 and the four stages at strides 4, 8, 16 and
-    32. `channels` and `strides` describe them. Any other network with this `forward`, `channels` and
-    `strides`, whose map k is ceil(H / strides[k]) by ceil(W / strides[k]), can stand in for it in a `UNet`.
+    gives feature maps, finest first; `channels` and `strides` describe them. A ResNet has five: the stem at
+    stride 2 and the four stages at strides 4, 8, 16 and 32. Any other network with this `forward`,
+    `in_channels`, `channels` and `strides`, whose map k is ceil(H / strides[k]) by ceil(W / strides[k]), can
+    stand in for it in a `UNet`.
 
-    The ImageNet normalisation happens inside. With 3 channels they are red, green and blue; with a multiple
-    of 3 they are a stack of such pictures; with any other count each channel is a grey picture that the stem
-    sees as red, green and blue alike. The stem's pretrained weights are repeated for every picture and
-    divided by the number of pictures: equal pictures answer as one would, and a grey channel exactly as the
-    same picture in colour, borders included.
+    The normalisation that the classifier was trained with happens inside. With 3 channels they are red, green and
+    blue; with a multiple of 3 they are a stack of such pictures; with any other count each channel is a grey
+    picture that the first layer sees as red, green and blue alike. That layer's pretrained weights are repeated
+    for every picture and divided by the number of pictures: equal pictures answer as one would, and a grey
+    channel exactly as the same picture in colour, borders included.
 
     Args:
-        arch: a constructor of torchvision's ResNet family, such as "resnet18", "resnet50", "wide_resnet50_2".
-        weights: "imagenet" (downloads torchvision's), "none" (random), or a local file in torchvision's names
-            and layout, with or without its classifier, half precision too.
+        arch: a classifier of torchvision, such as "resnet18", "efficientnet_b0", "convnext_tiny"; or, where timm
+            is installed, "timm/NAME" of any network there that offers features.
+        weights: "imagenet" (downloads torchvision's, or timm's own), "none" (random), or a local file in the
+            library's names and layout, with or without its classifier, half precision too.
         in_channels: channels of the pictures.
 
     Raises:
@@ -39,12 +48,8 @@ class Body(nn.Module):
         WeightsError: the weights cannot be downloaded or read, or belong to another network.
     """
 
-    strides = (2, 4, 8, 16, 32)
-
     def __init__(self, arch: str = "resnet18", weights: str | Path = "none", in_channels: int = 3) -> None:
         super().__init__()
-        if arch not in families():
-            raise UserError(f"body {arch!r} is unknown; choose one of {', '.join(families())}.")
         if isinstance(in_channels, bool) or not isinstance(in_channels, int) or in_channels < 1:
             raise UserError(f"a body for {in_channels!r} channels is impossible; give a whole number from 1 up.")
         self.arch = arch
@@ -52,25 +57,34 @@ class Body(nn.Module):
         self._grey = in_channels % 3 != 0
         pictures = in_channels if self._grey else in_channels // 3
 
-        net = models.get_model(arch, weights=None)
-        self.conv1 = _stem(net.conv1, pictures)
-        self.bn1, self.relu, self.maxpool = net.bn1, net.relu, net.maxpool
-        self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
-        stages = (net.layer1, net.layer2, net.layer3, net.layer4)
-        self.channels = (net.conv1.out_channels, *(_width(stage) for stage in stages))
+        mean: tuple[float, ...] = stored.IMAGENET_MEAN
+        std: tuple[float, ...] = stored.IMAGENET_STD
+        if arch.startswith(TIMM):
+            self.net, self._cut, mean, std = cut_timm(arch)
+        elif arch in classifiers():
+            self.net, self._cut = cut(arch)
+            mean, std = ((0.5,) * 3, (0.5,) * 3) if arch in _HALVES else (mean, std)
+        else:
+            near = difflib.get_close_matches(arch, classifiers(), n=3) or ["resnet34", "efficientnet_b0"]
+            raise UserError(
+                f"body {arch!r} is unknown; expected a classifier of torchvision, such as {', '.join(near)}, or "
+                f"{TIMM}NAME where timm is installed. `gangen.nets.classifiers()` lists them."
+            )
+        self.channels, self.strides = self._cut.channels, self._cut.strides
+        self._stem = _widen(self.net, pictures)
 
         # Normalising [0, 1] pictures as (p - mean) / std is, for x = 2p - 1, (x - (2 mean - 1)) / (2 std).
-        mean = torch.tensor(stored.IMAGENET_MEAN).repeat(pictures).view(1, -1, 1, 1)
-        std = torch.tensor(stored.IMAGENET_STD).repeat(pictures).view(1, -1, 1, 1)
-        self.register_buffer("centre", 2 * mean - 1, persistent=False)
-        self.register_buffer("spread", 2 * std, persistent=False)
+        centre = 2 * torch.tensor(mean).repeat(pictures).view(1, -1, 1, 1) - 1
+        spread = 2 * torch.tensor(std).repeat(pictures).view(1, -1, 1, 1)
+        self.register_buffer("centre", centre, persistent=False)
+        self.register_buffer("spread", spread, persistent=False)
         self.centre: Tensor
         self.spread: Tensor
 
         self.initial = self._load(weights)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Pictures (N, in_channels, H, W) in [-1, 1] to five feature maps (N, channels[k], ...), finest first."""
+        """Pictures (N, in_channels, H, W) in [-1, 1] to feature maps (N, channels[k], ...), finest first."""
         if x.shape[1] != self.in_channels:
             raise UserError(
                 f"pictures with {x.shape[1]} channels were given to a body made for {self.in_channels}; build it "
@@ -78,11 +92,32 @@ class Body(nn.Module):
             )
         if self._grey:
             x = x.repeat_interleave(3, dim=1)
-        stem = self.relu(self.bn1(self.conv1((x - self.centre) / self.spread)))
-        first = self.layer1(self.maxpool(stem))
-        second = self.layer2(first)
-        third = self.layer3(second)
-        return [stem, first, second, third, self.layer4(third)]
+        x = (x - self.centre) / self.spread
+        if self._cut.exact and self._cut.least == 1:
+            return list(self.net(x))
+        height, width = x.shape[2:]
+        maps = self.net(self._padded(x))
+        return [
+            _fit(found.permute(0, 3, 1, 2) if place == 3 else found, -(-height // stride), -(-width // stride))
+            for found, stride, place in zip(maps, self.strides, self._cut.places, strict=True)
+        ]
+
+    def _padded(self, x: Tensor) -> Tensor:
+        """Extend the borders as far as the classifier needs."""
+        height, width = x.shape[2:]
+        step = 1 if self._cut.exact else self.strides[-1]
+        down, right = (-(-max(side, self._cut.least) // step) * step - side for side in (height, width))
+        return F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """The weights in two groups: those that the maps up to stride 8 are made by, and those that come after.
+
+        As fastai divides a ResNet, for learning rates that rise with depth.
+        """
+        early = self._cut.early
+        first = [p for name, p in self.net.named_parameters() if name.rpartition(".")[0] in early]
+        chosen = {id(parameter) for parameter in first}
+        return [first, [p for p in self.net.parameters() if id(p) not in chosen]]
 
     def freeze(self) -> None:
         """Hold weights and BatchNorm statistics still, through every `train()`, until `unfreeze`."""
@@ -107,38 +142,53 @@ class Body(nn.Module):
         """Fill in the weights; gives where they came from, as `initial`: kind, path, sha256."""
         if weights == "none":
             return {"kind": "none", "path": None, "sha256": None}
-        if weights == "imagenet":
-            try:
-                path = stored.download(models.get_model_weights(self.arch).DEFAULT.url)
-            except WeightsError as error:
-                raise WeightsError(f"{error} For the body that is --weights FILE or --weights none.") from error
-        else:
-            path = Path(weights)
+        path = self._download() if weights == "imagenet" else Path(weights)
         state = stored.read(path)
-        stem = state.get("conv1.weight")
+        if self.arch.startswith(TIMM):
+            state = timm_state(self.net, state)
+        name = f"{self._stem}.weight"
+        stem = state.get(name)
         if stem is not None and stem.ndim == 4 and stem.shape[1] == 3:
-            pictures = self.conv1.in_channels // 3
-            state["conv1.weight"] = stem.repeat(1, pictures, 1, 1) / pictures
-        stored.load_into(self, state, path, may_have=("fc.",))
+            pictures = self.centre.shape[1] // 3
+            state[name] = stem.repeat(1, pictures, 1, 1) / pictures
+        stored.load_into(self.net, state, path, may_have=self._cut.ends)
         kind = "imagenet" if weights == "imagenet" else "file"
         return {"kind": kind, "path": str(path), "sha256": stored.fingerprint(path)}
 
-
-def families() -> list[str]:
-    """The names that `Body` knows."""
-    return models.list_models(module=models, include=["resnet*", "resnext*", "wide_resnet*"])
-
-
-def _stem(conv: nn.Conv2d, pictures: int) -> nn.Conv2d:
-    """The first convolution for a stack of colour pictures, answering to equal ones as to a single one."""
-    if pictures == 1:
-        return conv
-    wide = nn.Conv2d(3 * pictures, conv.out_channels, 7, stride=2, padding=3, bias=False)
-    with torch.no_grad():
-        wide.weight.copy_(conv.weight.repeat(1, pictures, 1, 1) / pictures)
-    return wide
+    def _download(self) -> Path:
+        try:
+            if self.arch.startswith(TIMM):
+                return timm_weights(self.arch)
+            return stored.download(models.get_model_weights(self.arch).DEFAULT.url)
+        except WeightsError as error:
+            raise WeightsError(f"{error} For the body that is --weights FILE or --weights none.") from error
 
 
-def _width(stage: nn.Sequential) -> int:
-    """Channels that a stage gives: those of its last block's last convolution."""
-    return [part for part in stage[-1].modules() if isinstance(part, nn.Conv2d)][-1].out_channels
+def _widen(net: nn.Module, pictures: int) -> str:
+    """Let the first convolution take a stack of colour pictures, answering to equal ones as to one; its name."""
+    name, conv = next((name, part) for name, part in net.named_modules() if isinstance(part, nn.Conv2d))
+    if pictures > 1:
+        above, _, own = name.rpartition(".")
+        weight = conv.weight.detach()
+        wide = nn.Conv2d(
+            3 * pictures,
+            conv.out_channels,
+            conv.kernel_size,  # type: ignore[arg-type]
+            conv.stride,  # type: ignore[arg-type]
+            conv.padding,  # type: ignore[arg-type]
+            bias=conv.bias is not None,
+        )
+        wide.weight.data = weight.repeat(1, pictures, 1, 1) / pictures
+        if conv.bias is not None and wide.bias is not None:
+            wide.bias.data = conv.bias.detach()
+        setattr(net.get_submodule(above), own, wide)
+    return name
+
+
+def _fit(maps: Tensor, height: int, width: int) -> Tensor:
+    """Maps (N, C, ...) at exactly this size: what is too much is cut off, what lacks is as the border is."""
+    maps = maps[..., :height, :width]
+    down, right = height - maps.shape[2], width - maps.shape[3]
+    if down or right:
+        maps = F.pad(maps, (right // 2, right - right // 2, down // 2, down - down // 2), mode="replicate")
+    return maps

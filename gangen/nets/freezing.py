@@ -14,16 +14,28 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils.parametrizations import _SpectralNorm
 
 
-def freeze(module: nn.Module) -> None:
+def freeze(module: nn.Module, *, norms_learn: bool = False) -> None:
     """Stop gradients and running statistics of `module` and all within it, until `unfreeze`.
+
+    With `norms_learn` its normalisation layers go on, statistics included, as in fastai: what they know of the
+    pictures that the rest was trained on may not be true of others.
 
     Plain `module.train()` would set BatchNorm going again in a network that does not know of freezing; `Body`
     and `UNet` do, and for all others `set_training` is the call that keeps frozen parts still.
     """
     for part in module.modules():
+        if norms_learn and is_norm(part):
+            continue
         part.frozen = True  # type: ignore[assignment]
-    module.requires_grad_(False)
-    hold_statistics(module)
+        for parameter in part.parameters(recurse=False):
+            parameter.requires_grad_(False)
+        if _has_moving_buffers(part):
+            part.training = False
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module is a normalisation layer: of the batch, an instance, a group of channels, or a layer."""
+    return isinstance(module, _NormBase | nn.GroupNorm | nn.LayerNorm)
 
 
 def unfreeze(module: nn.Module) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from gangen.errors import UserError
+from gangen.nets.configs import described
+
+Pooling = Literal["average", "both"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,135 @@ class ImageHead:
         """The layers: (N, in_channels, H, W) to (N, channels, H, W)."""
         conv = nn.Conv2d(in_channels, self.channels, 3, padding=1)
         return nn.Sequential(conv, *([Bounded(*self.output_range)] if self.output_range else []))
+
+
+@dataclass(frozen=True)
+class MaskHead:
+    """Describes the last layers of a network that tells classes apart at every pixel: one logit for each class.
+
+    What is not to be learned is a matter of the labels, not of the head: see `gangen.labels.IGNORED`.
+
+    Attributes:
+        classes: how many there are.
+    """
+
+    classes: int
+
+    def __post_init__(self) -> None:
+        _check_count("a mask", "classes", self.classes)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What rebuilds this head: `MaskHead(**config)`. JSON-able."""
+        return asdict(self)
+
+    def build(self, in_channels: int) -> nn.Conv2d:
+        """The layer: (N, in_channels, H, W) to logits (N, classes, H, W)."""
+        return nn.Conv2d(in_channels, self.classes, 1)
+
+
+@dataclass(frozen=True)
+class ClassHead:
+    """Describes the last layers of a network that answers with one vector for a picture: logits, or any numbers.
+
+    By default as fastai's: average and maximum pooling joined, and two linear layers with BatchNorm and dropout
+    before each. With `pooling="average", hidden=0, dropout=0, norm=False` as the ResNets' own.
+
+    Attributes:
+        outputs: length of the answer, such as the number of classes.
+        pooling: how the coarsest maps become a vector: their "average" over all places (Lin et al. 2013,
+            arXiv:1312.4400), or "both" that and their maximum, joined.
+        hidden: width of the layer between; 0 for a single linear layer.
+        dropout: share that is dropped before the last layer while training, half as much before the first of two;
+            from 0 up to below 1.
+        norm: BatchNorm before each linear layer.
+        final_norm: BatchNorm of the answer (fastai's `bn_final`).
+        output_range: lowest and highest value of the answer, for regression; None for no bounds (logits).
+    """
+
+    outputs: int
+    pooling: Pooling = "both"
+    hidden: int = 512
+    dropout: float = 0.5
+    norm: bool = True
+    final_norm: bool = False
+    output_range: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        _check_count("a picture", "outputs", self.outputs)
+        if self.pooling not in get_args(Pooling):
+            raise UserError(f"pooling {self.pooling!r} is unknown; choose one of {', '.join(get_args(Pooling))}.")
+        if isinstance(self.hidden, bool) or not isinstance(self.hidden, int) or self.hidden < 0:
+            raise UserError(f"hidden={self.hidden!r}: expected the width of a layer, or 0 for none.")
+        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
+            raise UserError(f"a dropout of {self.dropout!r} is out of range; give 0 up to below 1.")
+        if self.output_range is not None:
+            object.__setattr__(self, "output_range", _range(self.output_range))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What rebuilds this head: `ClassHead(**config)`. JSON-able."""
+        return asdict(self) | {"output_range": self.output_range and list(self.output_range)}
+
+    def features(self, channels: int) -> int:
+        """Length of the vector that pooling makes of maps of so many channels."""
+        return channels * (2 if self.pooling == "both" else 1)
+
+    def pool(self) -> nn.Module:
+        """The pooling: (N, C, H, W) to (N, features(C))."""
+        return Pool(maximum=self.pooling == "both")
+
+    def layers(self, features: int) -> nn.Sequential:
+        """The linear layers: (N, features) to (N, outputs)."""
+        made: list[nn.Module] = []
+        widths = [features, *([self.hidden] if self.hidden else []), self.outputs]
+        for place, (wide, narrow) in enumerate(pairwise(widths)):
+            last = place == len(widths) - 2
+            made += [nn.BatchNorm1d(wide)] if self.norm else []
+            made += [nn.Dropout(self.dropout if last else self.dropout / 2)]
+            linear = nn.Linear(wide, narrow, bias=last or not self.norm)
+            nn.init.kaiming_normal_(linear.weight, nonlinearity="linear" if last else "relu")
+            if linear.bias is not None:
+                nn.init.zeros_(linear.bias)
+            made += [linear] if last else [linear, nn.ReLU(inplace=True)]
+        made += [nn.BatchNorm1d(self.outputs)] if self.final_norm else []
+        made += [Bounded(*self.output_range)] if self.output_range else []
+        return nn.Sequential(*made)
+
+
+class Pool(nn.Module):
+    """The average of each map over all places, and with `maximum` the maximum too, joined."""
+
+    def __init__(self, maximum: bool) -> None:
+        super().__init__()
+        self.maximum = maximum
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C), or (N, 2 C) with the averages first."""
+        mean = x.mean(dim=(2, 3))
+        return torch.cat([mean, x.amax(dim=(2, 3))], dim=1) if self.maximum else mean
+
+
+def map_head(config: Any) -> ImageHead | MaskHead:
+    """The head of maps that a config describes.
+
+    Raises:
+        RunError: it describes none that gangen knows.
+        UserError: a value is impossible.
+    """
+    if isinstance(config, Mapping) and "classes" in config:
+        return MaskHead(**described("head", config, ("classes",)))
+    return ImageHead(**described("head", config, ("channels", "output_range")))
+
+
+def class_head(config: Any) -> ClassHead:
+    """The head of vectors that a config describes; raises as `map_head`."""
+    return ClassHead(**described("head", config, tuple(ClassHead(1).config)))
+
+
+def _check_count(of: str, what: str, count: Any) -> None:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise UserError(f"a head for {of} of {what}={count!r} is impossible; give a whole number from 1 up.")
 
 
 def _range(bounds: Any) -> tuple[float, float]:

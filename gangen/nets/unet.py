@@ -13,7 +13,7 @@ from gangen.errors import RunError, UserError
 from gangen.nets import freezing
 from gangen.nets.body import Body
 from gangen.nets.configs import described, expect_keys, own_name
-from gangen.nets.heads import ImageHead
+from gangen.nets.heads import ImageHead, MaskHead, map_head
 from gangen.nets.layers import Norm, SelfAttention, Upsample, conv_block
 
 # Layers whose answer at one place depends on the whole picture, so that tiles of it would disagree.
@@ -53,7 +53,7 @@ class FeatureBody(Protocol):
 
 
 class Head(Protocol):
-    """What a UNet asks of its head: `ImageHead`, or one of your own."""
+    """What a UNet asks of its head: `ImageHead`, `MaskHead`, or one of your own."""
 
     def build(self, in_channels: int) -> nn.Module:
         """The layers that make maps (N, in_channels, H, W) into the answer."""
@@ -102,7 +102,7 @@ class UNet(nn.Module):
         self.body = body
         self.config: dict[str, Any] = {
             "body": body.config if isinstance(body, Body) else own_name(body),
-            "head": head.config if isinstance(head, ImageHead) else own_name(head),
+            "head": head.config if isinstance(head, ImageHead | MaskHead) else own_name(head),
             "width": width,
             "attention": attention,
             "blur": blur,
@@ -171,7 +171,7 @@ class UNet(nn.Module):
                 raise RunError(f"{key!r} of a UNet's config is {options[key]!r}; expected true or false.")
         return cls(
             body or Body(**described("body", config["body"], ("arch", "in_channels"))),
-            head or ImageHead(**described("head", config["head"], ("channels", "output_range"))),
+            head or map_head(config["head"]),
             **options,
         )
 

@@ -2,38 +2,84 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
 from gangen.errors import RunError, UserError
-from gangen.nets import Body, Classifier, freeze
+from gangen.nets import Body, ClassHead, Classifier, Siamese, freeze
+
+PLAIN = {"pooling": "average", "hidden": 0, "dropout": 0.0, "norm": False}
 
 
 @pytest.mark.parametrize("size", [(1, 1), (33, 20), (64, 64)])
 def test_one_vector_a_picture_at_any_size(size):
-    net = Classifier(Body("resnet18"), 7).eval()
-    assert net(torch.zeros(2, 3, *size)).shape == (2, 7)
+    assert Classifier(Body("resnet18"), ClassHead(7)).eval()(torch.zeros(2, 3, *size)).shape == (2, 7)
+    assert Siamese(Body("resnet18"), ClassHead(2)).eval()(torch.zeros(3, 6, *size)).shape == (3, 2)
 
 
-def test_the_answer_is_the_mean_over_all_places():
-    net = Classifier(Body("resnet18"), 2, dropout=0.5).eval()
+def test_the_plain_head_is_the_resnets_own():
+    net = Classifier(Body("resnet18"), ClassHead(2, **PLAIN)).eval()
     x = torch.rand(1, 3, 64, 96)
     pooled = net.body(x)[-1].flatten(2).mean(dim=2)
-    torch.testing.assert_close(net(x), pooled @ net.head[1].weight.T + net.head[1].bias)
+    linear = net.head[-1]
+    torch.testing.assert_close(net(x), pooled @ linear.weight.T + linear.bias)
+    assert sum(p.numel() for p in net.head.parameters()) == 512 * 2 + 2
+
+
+def test_the_usual_head_joins_average_and_maximum():
+    net = Classifier(Body("resnet18"), ClassHead(3)).eval()
+    maps = net.body(torch.rand(2, 3, 64, 96))[-1]
+    pooled = net.pool(maps)
+    torch.testing.assert_close(pooled, torch.cat([maps.mean(dim=(2, 3)), maps.flatten(2).max(dim=2).values], 1))
+    kinds = [type(layer) for layer in net.head]
+    assert kinds == [nn.BatchNorm1d, nn.Dropout, nn.Linear, nn.ReLU, nn.BatchNorm1d, nn.Dropout, nn.Linear]
+    assert (net.head[1].p, net.head[5].p) == (0.25, 0.5)
     net.head.train()
-    assert not torch.equal(net(x), net(x)), "dropout works while training"
+    assert not torch.equal(net.head(pooled), net.head(pooled)), "dropout works while training"
 
 
-def test_config_rebuilds_and_nonsense_is_refused():
-    net = Classifier(Body("resnet18", in_channels=1), 4).eval()
-    rebuilt = Classifier.from_config(json.loads(json.dumps(net.config))).eval()
+def test_a_range_bounds_regression_and_the_answer_may_be_normalised():
+    net = Classifier(Body("resnet18"), ClassHead(1, output_range=(0, 5), final_norm=True)).train()
+    answers = net(torch.randn(8, 3, 32, 32))
+    assert answers.min() > 0
+    assert answers.max() < 5
+    assert answers.mean().item() == pytest.approx(2.5, abs=0.6)
+
+
+def test_two_pictures_in_either_order_are_the_same_pair():
+    torch.manual_seed(0)
+    net = Siamese(Body("resnet18"), ClassHead(2)).eval()
+    one, other = torch.rand(2, 3, 40, 40), torch.rand(2, 3, 40, 40)
+    pairs, turned = torch.cat([one, other], 1), torch.cat([other, one], 1)
+    torch.testing.assert_close(net(pairs), net(turned))
+    assert (net(pairs) - net(torch.cat([one, one], 1))).abs().max() > 1e-4
+    with pytest.raises(UserError, match="3 channels are no pair"):
+        net(one)
+
+
+@pytest.mark.parametrize("kind", [Classifier, Siamese])
+def test_config_rebuilds_and_nonsense_is_refused(kind):
+    net = kind(Body("resnet18", in_channels=1), ClassHead(4, output_range=(-1, 1), hidden=8)).eval()
+    rebuilt = kind.from_config(json.loads(json.dumps(net.config))).eval()
     rebuilt.load_state_dict(net.state_dict())
-    x = torch.rand(1, 1, 20, 20)
+    x = torch.rand(1, 1 if kind is Classifier else 2, 20, 20)
     assert torch.equal(net(x), rebuilt(x))
-    with pytest.raises(RunError, match="expected the keys body, classes, dropout"):
-        Classifier.from_config({"classes": 4})
-    with pytest.raises(UserError, match="classes is impossible"):
-        Classifier.from_config(net.config | {"classes": "four"})
-    with pytest.raises(UserError, match="dropout of 1"):
-        Classifier(net.body, 4, dropout=1)
+    with pytest.raises(RunError, match="expected the keys body, head"):
+        kind.from_config({"head": net.config["head"]})
+    with pytest.raises(RunError, match="does not describe a head"):
+        kind.from_config(net.config | {"head": {"classes": 4}})
+    with pytest.raises(UserError, match="outputs='four' is impossible"):
+        kind.from_config(net.config | {"head": net.config["head"] | {"outputs": "four"}})
+
+
+def test_impossible_heads_are_refused():
+    for options, told in (
+        ({"dropout": 1}, "dropout of 1"),
+        ({"hidden": -1}, "hidden=-1"),
+        ({"pooling": "mean"}, "pooling 'mean' is unknown; choose one of average, both"),
+        ({"output_range": (1, 0)}, "is no range"),
+    ):
+        with pytest.raises(UserError, match=told):
+            ClassHead(2, **options)
 
 
 class _Own(torch.nn.Sequential):
@@ -50,7 +96,7 @@ class _Own(torch.nn.Sequential):
 
 @pytest.mark.parametrize("make", [lambda: Body("resnet18"), _Own])
 def test_a_frozen_body_stays_still(make):
-    net = Classifier(make(), 2)
+    net = Classifier(make(), ClassHead(2, **PLAIN))
     freeze(net.body)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     net.train()

@@ -1,0 +1,85 @@
+"""Networks of timm (pytorch-image-models) that offer features: pip install "gangen[timm]"."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gangen.errors import UserError, WeightsError
+from gangen.nets.cut import Cut
+
+TIMM = "timm/"
+_SIZE, _ODD = 128, 159
+
+
+def cut_timm(arch: str) -> tuple[nn.Module, Cut, tuple[float, ...], tuple[float, ...]]:
+    """Make timm's network "timm/NAME" with random weights, in the form that gives features.
+
+    Returns:
+        The network, what its maps are, and mean and deviation of the pictures, in [0, 1], that it was trained on.
+
+    Raises:
+        UserError: timm is not installed, or knows no such network, or it has no maps of several resolutions.
+    """
+    timm, name = _timm(arch), arch.removeprefix(TIMM)
+    try:
+        network = timm.create_model(name, pretrained=False, features_only=True)
+    except (RuntimeError, ValueError, AttributeError, NotImplementedError) as error:
+        near = ", ".join(timm.list_models(f"*{name[:6]}*")[:5])
+        hint = f" Near it: {near}." if near else ""
+        raise UserError(
+            f"body {arch!r} cannot be had from timm {timm.__version__}: {error}.{hint} All: timm.list_models()."
+        ) from error
+    strides = tuple(int(stride) for stride in network.feature_info.reduction())
+    if len(strides) < 2 or any(fine >= coarse for fine, coarse in pairwise(strides)):
+        raise UserError(f"body {arch!r} has no feature maps of several resolutions ({strides}). Choose another.")
+    channels = tuple(network.feature_info.channels())
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        network.eval()
+        maps, odd = (network(torch.zeros(1, 3, size, size)) for size in (_SIZE, _ODD))
+    places = tuple(1 if found.shape[1] == count else 3 for found, count in zip(maps, channels, strict=True))
+    exact = all(
+        found.shape[2 if place == 1 else 1] == -(-_ODD // stride)
+        for found, place, stride in zip(odd, places, strides, strict=True)
+    )
+    about = network.pretrained_cfg if hasattr(network, "pretrained_cfg") else network.default_cfg
+    names = list(network.state_dict())
+    early = frozenset(name.rpartition(".")[0] for name in names[: len(names) // 2])
+    found = Cut((), channels, strides, places, exact, 1 if exact else strides[-1], early)
+    return network.train(), found, tuple(about["mean"]), tuple(about["std"])
+
+
+def timm_state(network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A classifier's weights under the names of the form that gives features, without the classifier's end."""
+    own = {name.replace(".", "_"): name for name in network.state_dict()}
+    return {own[key]: value for name, value in state.items() if (key := name.replace(".", "_")) in own}
+
+
+def timm_weights(arch: str) -> Path:
+    """Download a network's own pretrained weights from the Hugging Face hub, or find them in its cache.
+
+    Raises:
+        WeightsError: there are none, or they cannot be downloaded.
+    """
+    from huggingface_hub import hf_hub_download
+
+    about = _timm(arch).get_pretrained_cfg(arch.removeprefix(TIMM))
+    if about is None or not about.hf_hub_id:
+        raise WeightsError(f"timm has no pretrained weights for {arch}.")
+    try:
+        return Path(hf_hub_download(about.hf_hub_id, "model.safetensors"))
+    except Exception as error:  # of the hub, of the network, of the disk: none of them has the weights
+        reason = str(error).strip().splitlines()[0]
+        raise WeightsError(f"cannot download {about.hf_hub_id} from the Hugging Face hub: {reason}.") from error
+
+
+def _timm(arch: str) -> Any:
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError(f'body {arch!r} needs timm. Install it with: pip install "gangen[timm]"') from error
+    return timm
