@@ -85,7 +85,7 @@ def by_hand(settings: Settings, data: Ready) -> Callable[[], Any]:
     """The loop as one would write it for this job alone."""
     generator, critic = networks(settings)
     average = Average(generator)
-    optimizers = {net: adam()(parameter_groups(net), 2e-4) for net in (generator, critic)}
+    optimizers = {net: adam()(parameter_groups(net, 2e-4), 2e-4) for net in (generator, critic)}
     feed = Feed(data, settings.batch_size, seed=0, device=Accelerator().device)
 
     def train() -> None:

@@ -1,12 +1,14 @@
 """The loop that plays phases, and what watches it."""
 
 from gangen.train.callback import Callback
+from gangen.train.finetune import fine_tune, steps_of
 from gangen.train.interrupt import Interrupted
 from gangen.train.launch import launch, set_seed
+from gangen.train.lr_find import Rates, lr_find
 from gangen.train.nogan import NoGan, alike, nogan_phases
 from gangen.train.phase import Phase, Player
 from gangen.train.progress import Progress, Timing
-from gangen.train.samples import FromLatents, Grids, Samples
+from gangen.train.samples import ClassSamples, FromLatents, Grids, MaskSamples, Samples
 from gangen.train.seats import Nets
 from gangen.train.switcher import Adaptive, Alternate, Switcher, Together
 from gangen.train.tracking import Tracking
@@ -17,14 +19,17 @@ __all__ = [
     "Adaptive",
     "Alternate",
     "Callback",
+    "ClassSamples",
     "FromLatents",
     "Grids",
     "Interrupted",
+    "MaskSamples",
     "Nets",
     "NoGan",
     "Phase",
     "Player",
     "Progress",
+    "Rates",
     "Samples",
     "Switcher",
     "Timing",
@@ -33,7 +38,10 @@ __all__ = [
     "Trainer",
     "Validation",
     "alike",
+    "fine_tune",
     "launch",
+    "lr_find",
     "nogan_phases",
     "set_seed",
+    "steps_of",
 ]

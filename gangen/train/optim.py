@@ -9,6 +9,12 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from gangen.nets import layer_groups
+
+Rate = float | tuple[float, float]
+"""A learning rate; or two, of the first layers and of the last: what is pretrained has less to learn than what is
+new (Howard & Ruder 2018, arXiv:1801.06146, "discriminative fine-tuning")."""
+
 OptimizerFactory = Callable[[list[dict[str, Any]], float], Optimizer]
 """Parameter groups and a learning rate to an optimizer."""
 
@@ -35,17 +41,31 @@ def sgd(momentum: float = 0.9, weight_decay: float = 0.0) -> OptimizerFactory:
     return lambda groups, lr: torch.optim.SGD(decay_groups(groups, weight_decay), lr=lr, momentum=momentum)
 
 
-def parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
-    """The parameters of `network` that may learn, norms and biases in a group of their own.
+def parameter_groups(network: nn.Module, lr: Rate) -> list[dict[str, Any]]:
+    """The parameters of `network` that may learn, norms and biases in groups of their own, each with its rate.
 
     Vectors and scalars (biases, norms' scales and shifts, attention's gain) are marked `"decays": False`.
+
+    Args:
+        network: what learns.
+        lr: one rate for all, or two, between which the layer groups' are spread (see `gangen.nets.layer_groups`).
     """
-    learnable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = (
-        {"params": [p for p in learnable if p.ndim > 1], "decays": True},
-        {"params": [p for p in learnable if p.ndim <= 1], "decays": False},
-    )
-    return [group for group in groups if group["params"]]
+    parts = layer_groups(network) if isinstance(lr, tuple) else [list(network.parameters())]
+    groups = []
+    for part, rate in zip(parts, spread(lr, len(parts)), strict=True):
+        learnable = [parameter for parameter in part if parameter.requires_grad]
+        for decays in (True, False):
+            chosen = [parameter for parameter in learnable if (parameter.ndim > 1) == decays]
+            groups += [{"params": chosen, "decays": decays, "lr": rate}] if chosen else []
+    return groups
+
+
+def spread(lr: Rate, count: int) -> list[float]:
+    """The rates of `count` layer groups: from the first of two rates to the second, in equal ratios."""
+    if not isinstance(lr, tuple):
+        return [lr] * count
+    first, last = lr
+    return [last * (first / last) ** ((count - 1 - k) / max(1, count - 1)) for k in range(count)]
 
 
 def decay_groups(groups: Iterable[dict[str, Any]], weight_decay: float) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from gangen.train.optim import OptimizerFactory, adam
+from gangen.train.optim import OptimizerFactory, Rate, adam
 from gangen.train.schedule import Schedule, constant
 
 if TYPE_CHECKING:
@@ -34,11 +34,13 @@ class Player:
             other rates), but always with the same network.
         network: what learns.
         loss: `loss(nets, batch) -> {"term": scalar, ...}`; the sum is minimised.
-        lr: peak learning rate.
+        lr: peak learning rate; or two, of the first layer group and of the last, between which the others' are
+            spread in equal ratios (see `gangen.nets.layer_groups`).
         optimizer: makes its optimizer. The same `Player` object in several phases keeps its optimizer's state.
         schedule: factor on `lr` over the phase.
         clip: largest norm of the gradient, or None.
         frozen: parts of the network that hold still while this player plays, statistics included.
+        norms_learn: normalisation layers within these parts learn all the same, as fastai's do.
         hold_statistics: use BatchNorm's running statistics instead of the batch's while it learns, so that
             what it learns from looks like what it will make afterwards. For adversarial phases.
         ema: decay of the moving average of its weights; 0 for none.
@@ -49,11 +51,12 @@ class Player:
     network: nn.Module
     loss: Loss
     _: KW_ONLY
-    lr: float = 2e-4
+    lr: Rate = 2e-4
     optimizer: OptimizerFactory = adam()
     schedule: Schedule = constant()
     clip: float | None = None
     frozen: Sequence[nn.Module] = ()
+    norms_learn: bool = False
     hold_statistics: bool = False
     ema: float = 0.0
     accumulate: int = 1

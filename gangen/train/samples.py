@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from gangen import images
+from gangen.labels import Classes, captioned, draw_mask, overlay, with_legend
 from gangen.nets import latents, slerp
 from gangen.train.callback import Callback
 from gangen.train.feed import Seeded, collate, to_device
@@ -69,12 +70,16 @@ class Grids(Callback, ABC):
 class Samples(Grids):
     """Rows of input, output and target; a small input in larger pixels, not smoothed.
 
+    `row` and `columns` say what is shown of a sample, for other kinds of answers to say it anew.
+
     Args:
         data: where the pictures come from, usually the validation set; `count` of them, evenly spread.
         count: rows.
         every: steps between grids, besides the one before the training and those at the phases' ends; 0 for none.
         player: whose pictures are shown, from the moving average of its weights.
     """
+
+    columns: Sequence[str] = ("input", "output", "target")
 
     def __init__(self, data: Dataset[Any], *, count: int = 8, every: int = 0, player: str = "generator") -> None:
         super().__init__(every=every, player=player)
@@ -93,10 +98,72 @@ class Samples(Grids):
                 if isinstance(batch, Exception):
                     raise batch
                 output = network(to_device(batch.input, trainer.accelerator.device)).float()
-                shown = F.interpolate(batch.input, batch.target.shape[2:], mode="nearest")
-                rows.append([shown[0], output[0].cpu(), batch.target[0]])
+                rows.append(self.row(batch.input[0], output[0].cpu(), batch.target[0]))
                 names.append(batch.name[0])
-        return images.grid(rows, columns=["input", "output", "target"], row_labels=names)
+        return self.sheet(rows, names)
+
+    def sheet(self, rows: list[list[Image.Image | Tensor]], names: list[str]) -> Image.Image:
+        """All rows together, labelled."""
+        return images.grid(rows, columns=self.columns, row_labels=names)
+
+    def row(self, given: Tensor, output: Tensor, target: Tensor) -> list[Image.Image | Tensor]:
+        """What is shown of a sample: `columns` pictures."""
+        return [F.interpolate(given[None], target.shape[1:], mode="nearest")[0], output, target]
+
+
+class MaskSamples(Samples):
+    """Rows of picture, answer and labels, each mask laid over its picture, with a legend of the classes.
+
+    What is ignored is dark. Arguments are those of `Samples`, and:
+
+    Args:
+        classes: what is told apart.
+    """
+
+    columns = ("picture", "answer", "labels")
+
+    def __init__(
+        self, data: Dataset[Any], classes: Classes, *, count: int = 8, every: int = 0, player: str = "network"
+    ) -> None:
+        super().__init__(data, count=count, every=every, player=player)
+        self.classes = classes
+
+    def sheet(self, rows: list[list[Image.Image | Tensor]], names: list[str]) -> Image.Image:
+        """All rows together, labelled, with the legend below."""
+        return with_legend(super().sheet(rows, names), self.classes)
+
+    def row(self, given: Tensor, output: Tensor, target: Tensor) -> list[Image.Image | Tensor]:
+        """The picture, and both masks over it."""
+        picture = images.to_picture(given)
+        masks = (output.argmax(dim=0), target)
+        return [picture, *(overlay(picture, draw_mask(mask, self.classes)) for mask in masks)]
+
+
+class ClassSamples(Samples):
+    """Pictures in rows of four, each with its answer and how sure it is; red, with the truth, where it is wrong.
+
+    Of pairs, both pictures side by side. Arguments are those of `MaskSamples`.
+    """
+
+    def __init__(
+        self, data: Dataset[Any], classes: Classes, *, count: int = 16, every: int = 0, player: str = "network"
+    ) -> None:
+        super().__init__(data, count=count, every=every, player=player)
+        self.classes = classes
+
+    def sheet(self, rows: list[list[Image.Image | Tensor]], names: list[str]) -> Image.Image:
+        """The pictures of all samples, four in a row."""
+        cells = [cell for row in rows for cell in row]
+        return images.grid([cells[first : first + 4] for first in range(0, len(cells), 4)])
+
+    def row(self, given: Tensor, output: Tensor, target: Tensor) -> list[Image.Image | Tensor]:
+        """The picture with its caption."""
+        sure, answer = output.softmax(dim=0).max(dim=0)
+        said, truth = self.classes.names[int(answer)], self.classes.names[int(target)]
+        pictures = [images.to_picture(part) for part in given.split(3)]
+        right = said == truth
+        caption = f"{said} {100 * float(sure):.0f}%" + ("" if right else f" ({truth})")
+        return [captioned(pictures, caption, "black" if right else "red")]
 
 
 class FromLatents(Grids):

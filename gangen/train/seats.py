@@ -40,11 +40,12 @@ class Seat:
         self._marks = [(module, is_frozen(module)) for module in within]
         self._flags = [(p, p.requires_grad) for module in within for p in module.parameters(recurse=False)]
         for part in player.frozen:
-            freeze(part)
+            freeze(part, norms_learn=player.norms_learn)
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
         if not self.parameters:
             raise ValueError(f"{player.name}: every weight is frozen, so there is nothing to learn")
-        self.optimizer = optimizer or player.optimizer(parameter_groups(self.network), player.lr)
+        peak = player.lr[1] if isinstance(player.lr, tuple) else player.lr
+        self.optimizer = optimizer or player.optimizer(parameter_groups(self.network, player.lr), peak)
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
         self._wrapped = _wrap(self.network, accelerator)

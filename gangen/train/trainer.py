@@ -294,7 +294,7 @@ class Trainer:
         for name, seat in self.seats.items():
             terms = [v for k, v in means.items() if k.startswith(f"{name}/") and k != f"{name}/gradient_norm"]
             if terms:
-                record |= {f"{name}/loss": sum(terms), f"{name}/lr": seat.optimizer.param_groups[0]["lr"]}
+                record |= {f"{name}/loss": sum(terms), f"{name}/lr": seat.optimizer.param_groups[-1]["lr"]}
         self.log("train", **record)
         if broken:
             raise RunError(

@@ -68,7 +68,7 @@ def test_the_average_moves_by_the_ramped_decay_and_copies_counters() -> None:
 
 def test_norms_and_biases_do_not_decay() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-    groups = adam(weight_decay=0.1)(parameter_groups(network), 1e-3).param_groups
+    groups = adam(weight_decay=0.1)(parameter_groups(network, 1e-3), 1e-3).param_groups
     assert all(group["fused"] for group in groups)
     assert [(group["weight_decay"], len(group["params"])) for group in groups] == [(0.1, 1), (0.0, 3)]
 

@@ -1,0 +1,218 @@
+"""Teaching a pretrained network something new: what is held, at which rates, and which rate is found."""
+
+import copy
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from gangen.data import Batch
+from gangen.errors import UserError
+from gangen.losses import cross_entropy
+from gangen.nets import Body, ClassHead, Classifier, freeze_to, layer_groups
+from gangen.train import Callback, Player, Trainer, fine_tune, lr_find, steps_of
+from gangen.train.optim import spread
+from tests.train.toys import differences
+
+
+class Shades(Dataset[Batch]):
+    """Dark pictures, class 0, and bright ones, class 1, with noise drawn anew each time."""
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> Batch:
+        picture = (0.2 * torch.randn(3, 16, 16) + (0.5 if index % 2 else -0.5)).clamp(-1, 1)
+        return Batch(picture, torch.tensor(index % 2), f"shade-{index}")
+
+
+class Small(nn.Module):
+    """A body of three groups' worth of layers, with a norm."""
+
+    in_channels, channels, strides = 3, (8,), (2,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.early, self.norm = nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8)
+        self.late = nn.Conv2d(8, 8, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [self.late(torch.relu(self.norm(self.early(x))))]
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        return [[*self.early.parameters(), *self.norm.parameters()], list(self.late.parameters())]
+
+
+def network() -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(Small(), ClassHead(2, hidden=0, dropout=0.1))
+
+
+def tell(nets, batch):  # type: ignore[no-untyped-def]
+    return {"cross_entropy": cross_entropy(nets.network(batch.input), batch.target)}
+
+
+def phases(net: nn.Module, **options):  # type: ignore[no-untyped-def]
+    return fine_tune(net, tell, **{"epochs": 2, "epoch": 3, "lr": 1e-2} | options)
+
+
+def trained(run: Path, net: nn.Module, *callbacks: Callback, resume: bool = False, **options):  # type: ignore[no-untyped-def]
+    trainer = Trainer(run, Shades(), batch_size=4, callbacks=callbacks, save_every=1, log_every=1)
+    trainer.fit(phases(net, **options), resume=resume)
+    return trainer
+
+
+def test_every_weight_is_in_one_group_from_the_first_layers_to_the_last() -> None:
+    net = Classifier(Body("resnet18"), ClassHead(3))
+    early, late, head = layer_groups(net)
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    assert {names[id(p)].split(".")[2] for p in early} == {"conv1", "bn1", "layer1", "layer2"}
+    assert {names[id(p)].split(".")[2] for p in late} == {"layer3", "layer4"}
+    assert {names[id(p)].split(".")[0] for p in head} == {"head"}
+    assert sum(map(len, (early, late, head))) == len(names)
+    assert [len(group) for group in layer_groups(nn.Linear(2, 2))] == [2]
+
+
+def test_rates_rise_from_the_first_group_to_the_last() -> None:
+    assert spread((1e-4, 1e-2), 3) == pytest.approx([1e-4, 1e-3, 1e-2])
+    assert spread((1e-4, 1e-2), 1) == [1e-2]
+    assert spread(1e-3, 2) == [1e-3, 1e-3]
+
+
+def test_fine_tuning_holds_the_body_and_then_teaches_its_first_layers_least(tmp_path: Path) -> None:
+    net = network()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    seen: dict[str, dict[str, Tensor]] = {}
+    rates: dict[str, list[float]] = {}
+
+    class Watch(Callback):
+        def on_step_end(self, trainer):  # type: ignore[no-untyped-def]
+            groups = trainer.seats["network"].optimizer.param_groups
+            if trainer.step == 1:
+                rates[trainer.phase.name] = [group["initial_lr"] for group in groups]
+                assert {(group["weight_decay"], group["params"][0].ndim > 1) for group in groups} <= {
+                    (0.01, True),
+                    (0.0, False),
+                }
+
+        def on_phase_end(self, trainer):  # type: ignore[no-untyped-def]
+            seen[trainer.phase.name] = {name: value.clone() for name, value in net.state_dict().items()}
+
+    trained(tmp_path, net, Watch())
+    moved = {name for name, value in seen["head"].items() if not torch.equal(value, before[name])}
+    assert not any(name.startswith(("body.early", "body.late")) for name in moved)
+    assert {"body.norm.weight", "body.norm.running_mean", "head.2.weight"} <= moved, "norms go on learning"
+    assert set(rates["head"]) == {1e-2}
+    assert sorted(set(rates["whole"])) == pytest.approx([5e-5, 5e-4, 5e-3])
+    moved = {name for name, value in net.state_dict().items() if not torch.equal(value, seen["head"][name])}
+    assert moved == set(before)
+
+
+def test_norms_are_held_where_that_is_asked_for(tmp_path: Path) -> None:
+    net = network()
+    before = {name: value.clone() for name, value in net.body.state_dict().items()}
+    trained(tmp_path, net, epochs=0, norms_learn=False)
+    assert all(torch.equal(value, before[name]) for name, value in net.body.state_dict().items())
+
+
+@pytest.mark.parametrize("at", [1, 4, 7])
+def test_cut_in_either_part_it_goes_on_to_the_same_bits(tmp_path: Path, at: int) -> None:
+    class Cut(Callback):
+        def on_before_update(self, trainer, player):  # type: ignore[no-untyped-def]
+            if trainer.total == at:
+                raise ConnectionError("the plug was pulled")
+
+    whole = network()
+    trained(tmp_path / "whole", whole, Callback())
+    with pytest.raises(ConnectionError):
+        trained(tmp_path / "cut", network(), Cut())
+    resumed = network()
+    trained(tmp_path / "cut", resumed, Callback(), resume=True)
+    assert differences(whole.state_dict(), resumed.state_dict()) == []
+    assert (tmp_path / "whole/log.jsonl").read_text() == (tmp_path / "cut/log.jsonl").read_text()
+
+
+def test_groups_may_be_frozen_by_number() -> None:
+    net = network()
+    freeze_to(net, -1)
+    assert [parameter.requires_grad for group in layer_groups(net)[:2] for parameter in group] == [
+        False,
+        False,
+        True,  # the norm's
+        True,
+        False,
+        False,
+    ]
+    assert all(parameter.requires_grad for parameter in layer_groups(net)[2])
+    freeze_to(net, 1, norms_learn=False)
+    assert [all(p.requires_grad for p in group) for group in layer_groups(net)] == [False, True, True]
+    assert not net.train().body.norm.training
+    freeze_to(net, 0)
+    assert all(parameter.requires_grad for parameter in net.parameters())
+    assert net.train().body.norm.training
+    with pytest.raises(UserError, match="has 3 layer groups"):
+        freeze_to(net, 3)
+
+
+def test_the_range_test_leaves_everything_as_it_was() -> None:
+    net = network()
+    net.train()
+    net.body.norm.eval()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    net(torch.randn(4, 3, 16, 16)).sum().backward()
+    optimizer.step()
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    held = [parameter.grad.clone() for parameter in net.parameters()]
+    moments = copy.deepcopy(optimizer.state_dict())
+    generators = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    player = Player("network", net, tell)
+    found = lr_find(player, Shades(), batch_size=4, steps=40)
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+    assert all(torch.equal(p.grad, grad) for p, grad in zip(net.parameters(), held, strict=True))
+    assert differences(optimizer.state_dict(), moments) == []
+    assert torch.equal(torch.get_rng_state(), generators[0])
+    assert random.getstate() == generators[1]
+    assert np.random.get_state()[1].tolist() == generators[2]  # noqa: NPY002
+    assert net.training
+    assert not net.body.norm.training
+    assert all(parameter.requires_grad for parameter in net.parameters())
+    assert player.lr == 2e-4
+    # the same again, and sensible: it learns in between, and breaks at the end
+    assert lr_find(player, Shades(), batch_size=4, steps=40) == found
+    assert 1e-6 < found.valley < 1
+    assert found.rates[0] == 1e-7
+    assert min(found.losses) < 0.8 * found.losses[0]
+
+
+def test_a_rate_that_is_found_learns_better_than_one_far_below(tmp_path: Path) -> None:
+    found = lr_find(Player("network", network(), tell), Shades(), batch_size=4, steps=60)
+    losses = {}
+    for rate in (found.valley, found.valley / 300):
+        net = network()
+        trained(tmp_path / f"{rate}", net, lr=rate, frozen_epochs=3, epochs=0)
+        batch = [Shades()[index] for index in range(12)]
+        net.eval()
+        with torch.no_grad():
+            logits = net(torch.stack([sample.input for sample in batch]))
+        losses[rate] = cross_entropy(logits, torch.stack([sample.target for sample in batch])).item()
+    assert losses[found.valley] < losses[found.valley / 300]
+
+
+def test_numbers_that_cannot_be_are_refused() -> None:
+    for options, told in (
+        ({"epochs": -1}, "epochs=-1"),
+        ({"epoch": 0}, "epoch=0"),
+        ({"lr": 0.0}, "lr=0"),
+        ({"ratio": 0.5}, r"ratio=0\.5"),
+    ):
+        with pytest.raises(UserError, match=told):
+            phases(network(), **options)
+    with pytest.raises(UserError, match="Linear has no body"):
+        phases(nn.Linear(2, 2))
+    with pytest.raises(UserError, match="5 rates from"):
+        lr_find(Player("network", network(), tell), Shades(), steps=5)
+    assert (steps_of(10, 4), steps_of(8, 4), steps_of(8, 4, processes=2), steps_of(1, 4)) == (3, 2, 1, 1)
