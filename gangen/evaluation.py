@@ -15,8 +15,9 @@ from gangen import images, weights
 from gangen.data import DRAWN, Files, Pairs, Whole, match_folders, open_folder, open_pairs
 from gangen.data.sources import Halves
 from gangen.errors import DataError, PictureError, UserError
+from gangen.loading import find_pipeline
 from gangen.metrics import Measure, Result, SetMetric, divided, judge, judge_sets
-from gangen.pipeline import Pipeline, find_pipeline
+from gangen.pipeline import Pipeline
 from gangen.train.feed import Seeded
 
 Upscale = Literal["bicubic"]

@@ -5,8 +5,7 @@ Or, for a generator that starts from noise: a number in, pictures out.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, overload
@@ -17,19 +16,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gangen import __version__, files, images, tiles, weights
+from gangen.answers import Answer, to_answers
+from gangen.data.augment import Centre
 from gangen.errors import PictureError, RunError, UserError
-from gangen.nets import Colorizer, NoiseGenerator, Residual, StyleNet, UNet, Upscaler, latents
-
-FORMAT = 1
-NETWORKS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
-    "Colorizer": Colorizer.from_config,
-    "NoiseGenerator": NoiseGenerator.from_config,
-    "Residual": Residual.from_config,
-    "StyleNet": StyleNet.from_config,
-    "UNet": UNet.from_config,
-    "Upscaler": Upscaler.from_config,
-}
-"""The networks that a pipeline's folder may name. Nothing else is built, whatever the folder says."""
+from gangen.labels import Classes, draw_mask
+from gangen.loading import FORMAT, NETWORKS, build, find_pipeline, read_config
+from gangen.nets import Classifier, Siamese, latents
 
 Picture = Image.Image | str | Path | Tensor
 
@@ -74,9 +66,9 @@ class Pipeline:
             UserError: the hub's repository cannot be had, or the device is not there.
         """
         folder = find_pipeline(source)
-        config = _read_config(folder / "config.json")
+        config = read_config(folder / "config.json")
         described = config.pop("network")
-        network = _build(described, folder)
+        network = build(described, folder)
         stored = folder / "model.safetensors"
         weights.load_into(network, weights.read(stored), stored)
         kept = {key: value for key, value in config.items() if key not in ("format", "gangen")}
@@ -158,7 +150,9 @@ class Pipeline:
             overlap: by how many pixels neighbouring tiles overlap, a multiple of 32 and less than `tile`.
 
         Returns:
-            RGB pictures of the sizes given times `scale`, after the orientation that a camera noted was applied.
+            RGB pictures of the sizes given times `scale`, after the orientation that a camera noted was applied. A
+            network that labels pixels gives masks: pictures with a palette ("P"), whose levels are the numbers of
+            its `classes`.
 
         Raises:
             PictureError: a file cannot be read, or a tensor is no picture.
@@ -170,16 +164,84 @@ class Pipeline:
                 "this generator makes pictures from noise and takes no picture to start from. Use "
                 "`gangen generate RUN --count 16 --out DIR`, or pipeline.generate(16)."
             )
+        if self.answers:
+            raise UserError(
+                "this network answers with a class and paints nothing. Use pipeline.classify or .compare."
+            )
         tiles.check(tile, overlap)
         alone = isinstance(pictures, (Image.Image, str, Path, Tensor))
         given: list[Picture] = [pictures] if alone else list(pictures)  # type: ignore[list-item,arg-type]
         tensors = [_as_tensor(picture) for picture in given]
         painted: dict[int, Image.Image] = {}
+        finished = self._finished()
         with _at_rest(self.network), torch.inference_mode():
             for group in _batches([tuple(tensor.shape[1:]) for tensor in tensors], batch_size, tile):
                 outputs = self._paint(torch.stack([tensors[index] for index in group]), tile, overlap)
-                painted |= {index: images.to_picture(out) for index, out in zip(group, outputs, strict=True)}
+                painted |= {index: finished(out) for index, out in zip(group, outputs, strict=True)}
         return painted[0] if alone else [painted[index] for index in range(len(given))]
+
+    @property
+    def classes(self) -> Classes | None:
+        """What a network that labels pixels or pictures tells apart; None for one that paints."""
+        head = getattr(self.network, "config", {}).get("head")
+        count = head.get("classes", head.get("outputs")) if isinstance(head, Mapping) else None
+        if count is None:
+            return None
+        told = self.config.get("classes")
+        if told is None:
+            return Classes(tuple(f"class {number}" for number in range(count)))
+        return Classes(tuple(told["names"]), tuple(tuple(colour) for colour in told["colours"]))
+
+    @property
+    def answers(self) -> bool:
+        """Whether the network answers with a class, of a picture or of a pair, rather than with a picture."""
+        return isinstance(self.network, Classifier | Siamese)
+
+    def classify(self, pictures: Sequence[Picture], *, batch_size: int = 32) -> list[Answer]:
+        """Say what class each picture is of.
+
+        Each is brought to the size that the network was trained at, as in its validation: the largest square in
+        its middle.
+
+        Args:
+            pictures: as for calling the pipeline.
+            batch_size: how many to look at together.
+
+        Raises:
+            PictureError: a file cannot be read, or a tensor is no picture.
+            UserError: the network does not classify, or the batch size is below 1.
+        """
+        if not isinstance(self.network, Classifier):
+            raise UserError(f"a pipeline of {type(self.network).__name__} does not classify pictures.")
+        return self._answers([self._square(picture) for picture in pictures], batch_size)
+
+    def compare(self, pairs: Sequence[tuple[Picture, Picture]], *, batch_size: int = 32) -> list[Answer]:
+        """Say of each pair of pictures whether both show the same; see `classify`.
+
+        Raises:
+            PictureError: a file cannot be read, or a tensor is no picture.
+            UserError: the network does not compare, or the batch size is below 1.
+        """
+        if not isinstance(self.network, Siamese):
+            raise UserError(f"a pipeline of {type(self.network).__name__} does not compare pictures.")
+        joined = [torch.cat([self._square(one), self._square(other)]) for one, other in pairs]
+        return self._answers(joined, batch_size)
+
+    def _square(self, picture: Picture) -> Tensor:
+        """A picture as the network was shown those that it was validated on."""
+        size = self.config.get("trained_size")
+        read = images.to_picture(_as_tensor(picture))
+        return images.to_tensor(Centre(size)(read)[0] if size else read)
+
+    def _answers(self, inputs: list[Tensor], batch_size: int) -> list[Answer]:
+        _check_batch(batch_size)
+        names = self.classes.names if self.classes else ()
+        found: list[Answer] = []
+        with _at_rest(self.network), torch.inference_mode():
+            for first in range(0, len(inputs), batch_size):
+                batch = torch.stack(inputs[first : first + batch_size])
+                found += to_answers(self.network(batch.to(self.device)), names)
+        return found
 
     @property
     def latent(self) -> int | None:
@@ -212,6 +274,11 @@ class Pipeline:
             for part in noise.split(batch_size):
                 made += [images.to_picture(picture) for picture in self.network(part.to(self.device))]
         return made
+
+    def _finished(self) -> Callable[[Tensor], Image.Image]:
+        """What makes an output (C, H, W) a picture."""
+        classes = self.classes
+        return images.to_picture if classes is None else lambda logits: draw_mask(logits.argmax(dim=0), classes)
 
     def _paint(self, batch: Tensor, tile: int | None, overlap: int) -> Tensor:
         """Paint (N, 3, H, W) of any device; returns float32 on the CPU, `scale` times as large."""
@@ -270,65 +337,3 @@ def _batches(sizes: list[tuple[int, ...]], batch_size: int, tile: int | None) ->
         most = batch_size if tile is None else min(batch_size, max(1, tile * tile // (height * width)))
         for first in range(0, len(group), most):
             yield group[first : first + most]
-
-
-def find_pipeline(source: str | Path) -> Path:
-    """Find the folder with config.json and model.safetensors; from the hub only these two files are fetched.
-
-    Raises:
-        RunError: the folder holds no pipeline.
-        UserError: the hub's repository cannot be had.
-    """
-    folder = Path(source)
-    if folder.is_dir():
-        for place in (folder / "pipeline", folder):
-            if (place / "model.safetensors").is_file():
-                return place
-        raise RunError(
-            f"{folder} holds no pipeline: expected a run folder, or a folder with config.json and "
-            "model.safetensors. A training writes RUN/pipeline when it validates and when it ends."
-        )
-    if folder.exists() or isinstance(source, Path) or source.count("/") != 1 or source.startswith((".", "~", "/")):
-        raise RunError(f"there is no folder {source}. Give a run folder, or the hub's name of a repository.")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(source, allow_patterns=["config.json", "model.safetensors"]))
-    except (HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"there is no folder {source}, and the Hugging Face hub did not give a repository of that name: "
-            f"{reason} Check the name and the connection, or give the run folder of a training."
-        ) from error
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"cannot read {path}: {error}. Copy the pipeline's folder again, or save it anew."
-        ) from error
-    found = config.get("format") if isinstance(config, dict) else None
-    if found != FORMAT or not isinstance(config.get("network"), dict):
-        raise RunError(
-            f"{path} is of format {found!r}; this gangen ({__version__}) reads format {FORMAT}. Expected the "
-            "pipeline/ folder of a run; if a newer gangen wrote it, upgrade: pip install -U gangen."
-        )
-    return config
-
-
-def _build(described: dict[str, Any], folder: Path) -> nn.Module:
-    kind = described.get("kind")
-    if kind not in NETWORKS:
-        raise RunError(
-            f"{folder / 'config.json'} names a network of kind {kind!r}; this gangen ({__version__}) knows "
-            f"{', '.join(NETWORKS)}. If a newer gangen wrote it, upgrade: pip install -U gangen."
-        )
-    try:
-        return NETWORKS[kind]({key: value for key, value in described.items() if key != "kind"})
-    except (TypeError, KeyError, ValueError) as error:
-        raise RunError(
-            f"{folder / 'config.json'} does not describe a {kind}: {error}. Save the pipeline anew."
-        ) from error

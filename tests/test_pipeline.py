@@ -330,10 +330,12 @@ def test_upscalers_are_loaded_again(tmp_path):
 
 
 def test_only_known_networks_can_be_named():
-    assert set(gangen.pipeline.NETWORKS) == {
+    assert set(gangen.loading.NETWORKS) == {
+        "Classifier",
         "Colorizer",
         "NoiseGenerator",
         "Residual",
+        "Siamese",
         "StyleNet",
         "UNet",
         "Upscaler",

@@ -13,6 +13,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from gangen import __version__
+from gangen.cli.answers import write_answers
 from gangen.cli.judge import compare, evaluate, score
 from gangen.errors import PictureError, UserError
 
@@ -72,11 +73,12 @@ def predict(
     overlap: int = 64,
     device: str | None = None,
 ) -> int:
-    """Paint pictures of any size with the averaged generator of a training.
+    """Paint pictures of any size with the averaged generator of a training, or say what they show.
 
     Each result is a PNG of its picture's size, or larger by the factor that a generator was trained to enlarge by;
-    those of a folder keep their sub-folders. Pictures that cannot be read are named and left out, and the exit
-    code is then 1.
+    those of a folder keep their sub-folders. A network that labels pixels paints masks, with a palette, whose
+    levels are the classes' numbers; one that classifies prints its answers and writes them to answers.csv.
+    Pictures that cannot be read are named and left out, and the exit code is then 1.
 
     Example: gangen predict runs/first sketches/ cat.jpg --out painted
 
@@ -98,6 +100,10 @@ def predict(
 
     named = name_results(pictures, out)
     pipeline = Pipeline.from_pretrained(run, device=device)
+    if pipeline.answers:
+        skipped = write_answers(pipeline, [picture for picture, _ in named], out, batch_size)
+        sys.stdout.write(f"{len(named) - skipped} classified, {out / 'answers.csv'}, {skipped} skipped\n")
+        return NOT_ALL if skipped else 0
     drawn = _drawn(pipeline) if draw else None
     skipped = 0
     with tqdm(total=len(named), unit="picture", disable=None) as bar:

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import nn
+
 from gangen.errors import UserError
-from gangen.nets import PatchCritic
-from gangen.train import NoGan
+from gangen.nets import Body, PatchCritic
+from gangen.train import NoGan, Phase, fine_tune
+from gangen.train.phase import Loss
 
 
 @dataclass(kw_only=True)
@@ -101,6 +104,47 @@ class NoGanFlags(NoGan, Flags):
         return critic
 
 
+@dataclass(kw_only=True)
+class FineTuneFlags(Flags):
+    """Flags of recipes that teach a pretrained body something new: its head first, then all of it."""
+
+    validation: float = 0.1
+    """Share of the pictures held out for validation, where there is no folder val/ beside train/."""
+    frozen_epochs: int = 1
+    """Passes over the data with the body held, its norms aside; skipped when the body's weights are random."""
+    epochs: int | None = None
+    """Passes over the data in which all learns."""
+    lr: float = 2e-3
+    """Peak learning rate of the head while the body is held; half of it afterwards, and a hundredth of that in the
+    first layers."""
+    ema: float = 0.0
+    """Decay of the moving average of the weights, such as 0.99; 0 for none."""
+    jitter: float = 0.2
+    """How far brightness, contrast and saturation vary in training, as a share up and down."""
+    keep: int = 512
+    """MiB of decoded pictures that each worker keeps in memory."""
+
+    def phases(self, network: nn.Module, loss: Loss, body: Body, epoch: int) -> list[Phase]:
+        """The phases that the flags describe; the player is named "network".
+
+        Args:
+            network: stands on `body`.
+            loss: what it minimises.
+            body: with its weights.
+            epoch: steps of a pass over the data.
+        """
+        pretrained = body.initial["kind"] != "none"
+        return fine_tune(
+            network,
+            loss,
+            epochs=self.epochs or 0,
+            frozen_epochs=self.frozen_epochs if pretrained else 0,
+            epoch=epoch,
+            lr=self.lr,
+            ema=self.ema,
+        )
+
+
 def check_ranges(flags: Common) -> None:
     """Refuse numbers that mean nothing, before anything is written."""
     least = {"size": 1, "batch_size": 1, "workers": 0, "threads": 0, "log_every": 0, "save_every": 0, "seed": 0}
@@ -110,7 +154,7 @@ def check_ranges(flags: Common) -> None:
     for field in dataclasses.fields(flags):
         value = getattr(flags, field.name)
         flag = f"--{field.name.replace('_', '-')} {value}"
-        lowest = least.get(field.name, 0 if field.name.endswith("_steps") else None)
+        lowest = least.get(field.name, 0 if field.name.endswith(("_steps", "epochs")) else None)
         if lowest is not None and value is not None and value < lowest:
             raise UserError(f"{flag}: expected {lowest} or more.")
         if field.name.split("_")[-1] == "lr" and value <= 0:

@@ -18,7 +18,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 
 from gangen.errors import RunError, UserError, WeightsError
 from gangen.files import write_json, write_text
-from gangen.nets import Body
+from gangen.nets import Body, Siamese
 from gangen.pipeline import Pipeline
 from gangen.recipe.flags import Common, Flags, check_ranges, plain
 from gangen.recipe.folder import choose_folder
@@ -138,7 +138,8 @@ class Run:
             self.say(f"run       {self.folder}\nreport    {report}")
             from_noise = about.get("input") == "noise"
             command = "generate RUN --count 16" if from_noise else "predict RUN PICTURE_OR_FOLDER"
-            self.say(f"paint     gangen {command.replace('RUN', str(self.folder))} --out painted")
+            if not isinstance(trainer.plan.networks[player], Siamese):  # pairs are compared in Python
+                self.say(f"paint     gangen {command.replace('RUN', str(self.folder))} --out painted")
         self.accelerator.wait_for_everyone()
 
     def _tell_skipped(self, trainer: Trainer) -> None:

@@ -1,0 +1,166 @@
+"""Segmentation, classification and the comparison of two pictures: recipes whose networks answer with labels."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gangen import Pipeline
+from gangen.cli import main as gangen
+from gangen.data import open_scenes
+from gangen.errors import UserError
+from tests.recipes.running import crops, records, train
+
+SHORT = {"weights": "none", "size": 32, "batch_size": 4, "epochs": 1, "log_every": 2}
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn scenes in files, in two parts, with Void at the border."""
+    root = tmp_path_factory.mktemp("scenes")
+    for part, source, count in zip(("train", "val"), open_scenes(48, 10, 4), (10, 4), strict=True):
+        for kind in ("images", "labels"):
+            (root / part / kind).mkdir(parents=True)
+        for index in range(count):
+            picture, mask = source.read(index)
+            levels = np.asarray(mask).copy()
+            levels[:2] = 5
+            picture.save(root / part / "images" / f"{index}.png")
+            Image.fromarray(levels).save(root / part / "labels" / f"{index}.png")
+    (root / "codes.txt").write_text("ground\ncircle\nsquare\ntriangle\nstar\nVoid\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def segmented(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "segmentation"
+    return train("segmentation", "Segmentation", data=scenes, out=out, wide=1.5, width=8, overlap=0.5, **SHORT)
+
+
+def test_segmentation_measures_what_it_learns(segmented: Path) -> None:
+    (found,) = records(segmented, "validation")
+    assert found["step"] == 3, "ten pictures in batches of four"
+    assert set(found) >= {"pixel_accuracy", "mean_iou", "mean_dice", "iou/ground", "iou/star"}
+    assert "iou/Void" not in found
+    assert {"network/cross_entropy", "network/overlap"} <= set(records(segmented, "train")[0])
+    protocols = json.loads((segmented / "protocols.json").read_text())
+    assert protocols["best"] == "mean_iou"
+    assert protocols["metrics"]["mean_iou"]["ignored"] == -100
+    assert sorted(path.name for path in (segmented / "samples").iterdir()) == [
+        "step-00000000.png",
+        "step-00000003.png",
+    ]
+    assert "mean_iou" in (segmented / "report.html").read_text()
+
+
+def test_it_paints_masks_of_any_size(segmented: Path, scenes: Path, tmp_path: Path) -> None:
+    pipeline = Pipeline.from_pretrained(segmented)
+    assert pipeline.classes is not None
+    assert pipeline.classes.names == ("ground", "circle", "square", "triangle", "star")
+    mask = pipeline(Image.new("RGB", (37, 21)))
+    assert (mask.mode, mask.size) == ("P", (37, 21))
+    assert np.asarray(mask).max() < 5
+    with pytest.raises(SystemExit, match="0"):
+        gangen(["predict", str(segmented), str(scenes / "val" / "images"), "--out", str(tmp_path / "masks")])
+    made = sorted((tmp_path / "masks").iterdir())
+    assert [path.name for path in made] == [f"{k}.png" for k in range(4)]
+    with Image.open(made[0]) as written:
+        assert (written.mode, written.size) == ("P", (48, 48))
+        expected = pipeline(scenes / "val" / "images" / "0.png")
+        assert np.array_equal(np.asarray(written), np.asarray(expected))
+        assert written.convert("RGB").getpixel((9, 9)) == pipeline.classes.colours[np.asarray(expected)[9, 9]]
+    with pytest.raises(UserError, match="does not classify"):
+        pipeline.classify([Image.new("RGB", (9, 9))])
+
+
+def test_a_bad_label_ends_it_before_the_first_epoch_does(scenes: Path, tmp_path: Path) -> None:
+    spoilt = tmp_path / "data"
+    for path in scenes.rglob("*.png"):
+        (spoilt / path.relative_to(scenes)).parent.mkdir(parents=True, exist_ok=True)
+        (spoilt / path.relative_to(scenes)).write_bytes(path.read_bytes())
+    (spoilt / "codes.txt").write_text("ground\ncircle\nsquare\ntriangle\nVoid\n")
+    with pytest.raises(UserError, match=r"labels/\d\.png: \d+ of 2304 pixels have level 5"):
+        train("segmentation", "Segmentation", data=spoilt, out=tmp_path / "run", width=8, **SHORT)
+
+
+def test_segmentation_goes_on_where_it_was_cut(scenes: Path, tmp_path: Path) -> None:
+    options = {"data": scenes, "width": 8, "save_every": 1, "ema": 0.9, **SHORT}
+    run = train("segmentation", "Segmentation", out=tmp_path / "run", **options)
+    whole = (run / "pipeline" / "model.safetensors").read_bytes()
+    log = (run / "log.jsonl").read_bytes()
+    max((run / "checkpoints").glob("step-*.pt")).unlink()
+    (run / "pipeline" / "model.safetensors").unlink()
+    train("segmentation", "Segmentation", out=run, resume=True, **options)
+    assert (run / "pipeline" / "model.safetensors").read_bytes() == whole
+    assert (run / "log.jsonl").read_bytes() == log
+
+
+def kinds(root: Path) -> Path:
+    """Photographs in two folders, dark and bright."""
+    for kind, factor in (("dark", 0.3), ("bright", 1.0)):
+        for path in crops(root / kind, count=12, side=16).iterdir():
+            with Image.open(path) as picture:
+                made = picture.point(lambda level, factor=factor: int(level * factor + 80 * (factor == 1)))
+            made.save(path)
+    return root
+
+
+def test_classification_answers_and_writes_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = kinds(tmp_path / "data")
+    run = train(
+        "classification",
+        "Classification",
+        data=data,
+        out=tmp_path / "run",
+        validation=0.3,
+        **SHORT | {"epochs": 6},
+    )
+    found = records(run, "validation")
+    assert len(found) == 6
+    pipeline = Pipeline.from_pretrained(run)
+    (answer,) = pipeline.classify([data / "dark" / "00.png"])
+    assert answer.label == max(answer.probabilities, key=answer.probabilities.__getitem__)
+    assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert answer.probability == answer.probabilities[answer.label]
+    alone = [pipeline.classify([path])[0] for path in sorted(data.rglob("*.png"))]
+    together = pipeline.classify(sorted(data.rglob("*.png")), batch_size=5)
+    assert [one.label for one in alone] == [one.label for one in together]
+    (data / "dark" / "broken.png").write_bytes(b"broken")
+    with pytest.raises(SystemExit, match="1"):
+        gangen(["predict", str(run), str(data), "--out", str(tmp_path / "out")])
+    with (tmp_path / "out" / "answers.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 24
+    assert set(rows[0]) == {"picture", "label", "probability", "dark", "bright"}
+    assert [row["label"] for row in rows] == [one.label for one in together]
+    assert "broken.png" in capsys.readouterr().err
+    with pytest.raises(UserError, match="paints nothing"):
+        pipeline(data / "dark" / "00.png")
+
+
+def test_two_pictures_are_compared(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for number in range(8):
+        crops(root / f"thing-{number}", count=3, side=16)
+    run = train("siamese", "SiameseFlags", data=root, out=tmp_path / "run", validation=0.4, **SHORT)
+    assert 0 <= records(run, "validation")[-1]["accuracy"] <= 1
+    pipeline = Pipeline.from_pretrained(run)
+    one, other = root / "thing-0" / "00.png", root / "thing-1" / "01.png"
+    first, turned = pipeline.compare([(one, other), (other, one)])
+    assert set(first.probabilities) == {"different", "same"}
+    assert first.probability == pytest.approx(turned.probability, abs=1e-5)
+    with pytest.raises(SystemExit, match="2"):
+        gangen(["predict", str(run), str(one), "--out", str(tmp_path / "out")])
+    with pytest.raises(UserError, match="does not compare"):
+        Pipeline(torch.nn.Identity()).compare([(one, other)])
+
+
+def test_impossible_flags_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--wide 0"):
+        train("segmentation", "Segmentation", out=tmp_path / "run", wide=0.0, **SHORT)
+    with pytest.raises(UserError, match="--epochs -1"):
+        train("classification", "Classification", out=tmp_path / "run", **SHORT | {"epochs": -1})
