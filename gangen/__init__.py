@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gangen.pipeline import Pipeline as Pipeline
+    from gangen.recipe import Learner as Learner
 
 __version__ = "0.1.0"
 
@@ -14,4 +15,8 @@ def __getattr__(name: str) -> Any:
         from gangen.pipeline import Pipeline
 
         return Pipeline
+    if name == "Learner":
+        from gangen.recipe import Learner
+
+        return Learner
     raise AttributeError(f"module 'gangen' has no attribute {name!r}")

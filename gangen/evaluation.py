@@ -127,6 +127,11 @@ def evaluate_run(
         raise UserError(f"--batch-size {batch_size}: expected 1 or more.")
     folder = find_pipeline(run)
     pipeline = Pipeline.from_pretrained(folder, device=device)
+    if pipeline.classes is not None:
+        raise UserError(
+            f"{run} answers with labels, and these metrics are of pictures. Its own validation is in report.html "
+            "and log.jsonl, and how it was measured in protocols.json."
+        )
     pairs = _open(Path(run), flags or DataFlags(), pipeline)
     seed = int(_own_flags(Path(run)).get("seed", 0))
     seeded = Seeded(pairs, seed)

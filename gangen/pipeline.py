@@ -204,7 +204,7 @@ class Pipeline:
         its middle.
 
         Args:
-            pictures: as for calling the pipeline.
+            pictures: each as for calling the pipeline.
             batch_size: how many to look at together.
 
         Raises:
@@ -213,6 +213,8 @@ class Pipeline:
         """
         if not isinstance(self.network, Classifier):
             raise UserError(f"a pipeline of {type(self.network).__name__} does not classify pictures.")
+        if isinstance(pictures, Image.Image | str | Path | Tensor):
+            raise UserError("classify takes a list of pictures: pipeline.classify([picture]).")
         return self._answers([self._square(picture) for picture in pictures], batch_size)
 
     def compare(self, pairs: Sequence[tuple[Picture, Picture]], *, batch_size: int = 32) -> list[Answer]:
@@ -235,6 +237,12 @@ class Pipeline:
 
     def _answers(self, inputs: list[Tensor], batch_size: int) -> list[Answer]:
         _check_batch(batch_size)
+        sizes = {tuple(shown.shape) for shown in inputs}
+        if len(sizes) > 1:
+            raise UserError(
+                "the pictures are of several sizes, and the pipeline does not tell what to bring them to. Build "
+                'it with config={"trained_size": PIXELS}.'
+            )
         names = self.classes.names if self.classes else ()
         found: list[Answer] = []
         with _at_rest(self.network), torch.inference_mode():

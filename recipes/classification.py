@@ -75,7 +75,7 @@ def main(flags: Classification) -> None:
         train,
         callbacks=[
             Validation(held_out, metrics, every=epoch, best="accuracy", player="network"),
-            ClassSamples(held_out, classes),
+            ClassSamples(held_out, classes, every=epoch),
         ],
     )
     trainer.fit(flags.phases(network, tell, body, epoch), resume=flags.resume)

@@ -68,7 +68,7 @@ def main(flags: SiameseFlags) -> None:
         train,
         callbacks=[
             Validation(held_out, [accuracy(len(SAME))], every=epoch, best="accuracy", player="network"),
-            ClassSamples(held_out, SAME),
+            ClassSamples(held_out, SAME, every=epoch),
         ],
     )
     trainer.fit(flags.phases(network, tell, body, epoch), resume=flags.resume)

@@ -55,6 +55,10 @@ class VanillaGAN(recipe.Common):
     """Side of the pictures, in pixels: 8, 16, 32, 64, 128 or 256. The trained generator makes this size only."""
     batch_size: int = 32
     """Pictures a batch, on each process."""
+    workers: int = 1
+    """Processes a training process that read pictures; 0 reads in between. The pictures stay the same."""
+    keep: int = 512
+    """MiB of decoded pictures that each worker keeps in memory."""
     validation: float = 0.1
     """Share of the pictures held out, where there is no folder val/ beside train/."""
     game: Literal["hinge", "bce", "least_squares", "wasserstein", "relativistic"] = "bce"
@@ -106,7 +110,7 @@ class VanillaGAN(recipe.Common):
         if self.critic_turns is None:
             self.critic_turns = 5 if self.game == "wasserstein" else 1
         if self.penalty is None:
-            self.penalty = 10.0 if self.game == "wasserstein" else 0.0
+            self.penalty = 10.0 if self.game == "wasserstein" and not self.spectral else 0.0
         if self.r1 is None:
             self.r1 = 0.0 if self.penalty or self.spectral else 0.5
 
@@ -117,6 +121,7 @@ def main(flags: VanillaGAN) -> None:
         flags.data,
         size=flags.size,
         validation=flags.validation,
+        keep=flags.keep,
         augment=Augment(flags.size, scale=(0.9, 1.0)) if flags.data else None,
     )
     metrics = [

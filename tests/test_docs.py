@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from gangen.cli import main
-from gangen.data import embedded_photographs, sketch
+from gangen.data import embedded_photographs, open_scenes, sketch
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -80,6 +80,35 @@ def workplace(tmp_path: Path) -> Path:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 made.save(path)
     return tmp_path
+
+
+@pytest.mark.slow
+def test_segmentation_in_a_few_lines_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is written, but for the epochs, the size, and weights that would be downloaded."""
+    source, _ = open_scenes(48, train=30)
+    for number in range(30):
+        picture, mask = source.read(number)
+        for folder, made, ending in (("images", picture, ""), ("labels", mask, "_L")):
+            (tmp_path / "streets" / folder).mkdir(parents=True, exist_ok=True)
+            made.point(lambda level, kind=folder: level % 4 if kind == "labels" else level).save(
+                tmp_path / "streets" / folder / f"{number}{ending}.png"
+            )
+    (tmp_path / "streets" / "codes.txt").write_text("ground\ncircle\nsquare\ntriangle\n")
+    monkeypatch.chdir(tmp_path)
+    first, second = blocks((ROOT / "docs" / "labels.md").read_text(encoding="utf-8"), "python")
+    job = [line for line in first.splitlines() if line and not line.startswith(("from", "labels ="))]
+    assert len(job) <= 6
+    quick = {"fine_tune(8)": "fine_tune(1)", '"imagenet"': '"none"', "(96, 128)": "32", "resnet34": "resnet18"}
+    for long, short in quick.items():
+        assert long in first
+        first = first.replace(long, short)
+    names: dict[str, object] = {}
+    exec(first + second, names)  # the page's own program
+    with Image.open("mask.png") as mask:
+        assert (mask.mode, mask.size) == ("P", (48, 48))
+    with Image.open("results.png") as results:
+        assert min(results.size) > 100
+    assert Path("runs/unet/report.html").stat().st_size > 0
 
 
 def test_ci_runs_the_commands_that_install_and_test() -> None:

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import importlib.util
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -226,13 +226,9 @@ def _open(folder: Path, label_of: LabelOf | None) -> ClassFiles:
                 f"{len(loose)} pictures lie right in {folder}, in no class's folder: {', '.join(loose[:_NAMED])}. "
                 "Put each into a folder that is named like its class, or tell the classes by a CSV or a function."
             )
-        empty = sorted(
-            entry.name
-            for entry in folder.iterdir()
-            if entry.is_dir()
-            and not entry.name.startswith(".")
-            and not any(entry in path.parents for path in paths)
-        )
+        filled = {path.relative_to(folder).parts[0] for path in paths}
+        entries = {entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
+        empty = sorted(entries - filled)
         if empty:
             warnings.warn(f"no picture in the folder of class {', '.join(empty)} in {folder}", stacklevel=4)
         label_of = _first_folder(folder)
@@ -247,7 +243,7 @@ def _first_folder(folder: Path) -> LabelOf:
 
 def _from_table(root: Path, table: Path) -> LabelOf:
     """Read classes from a CSV; pictures are found by their path inside root, or by their name alone."""
-    path = root / table if (root / table).is_file() else table
+    path = table if table.is_file() and not (root / table).is_file() else root / table
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [row for row in csv.reader(file) if row]
@@ -265,15 +261,23 @@ def _from_table(root: Path, table: Path) -> LabelOf:
     short = next((row for row in rows if len(row) <= max(name_at, label_at)), None)
     if not rows or short is not None:
         raise DataError(f"{path} has no picture and class on each line (such as {short}). Expected picture,class.")
-    known = {row[name_at].strip(): row[label_at].strip() for row in rows}
-    by_stem = {Path(name).stem: label for name, label in known.items()}
+    said: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        name, label = row[name_at].strip(), row[label_at].strip()
+        for spelling in {name, Path(name).with_suffix("").as_posix(), Path(name).name, Path(name).stem}:
+            said[spelling].add(label)
 
     def label_of(picture: Path) -> str:
-        inside = name_within(picture, root)
-        label = known.get(inside, known.get(picture.name, by_stem.get(picture.stem)))
-        if label is None:
-            raise DataError(f"{picture} is not in {path}. Add a line for it, or take the picture away.")
-        return label
+        inside = picture.relative_to(root)
+        for spelling in (inside.as_posix(), inside.with_suffix("").as_posix(), picture.name, picture.stem):
+            if len(said.get(spelling, ())) == 1:
+                return next(iter(said[spelling]))
+            if spelling in said:
+                both = " and ".join(sorted(said[spelling]))
+                raise DataError(
+                    f"{picture} is {both} in {path}. Leave one, or name pictures by their paths there."
+                )
+        raise DataError(f"{picture} is not in {path}. Add a line for it, or take the picture away.")
 
     return label_of
 

@@ -176,9 +176,9 @@ def _drawn(size: Size, augment: Transform | None, prepare: Transform | None) -> 
 
 
 def _inside(root: Path, codes: CodesLike) -> CodesLike:
-    if not isinstance(codes, str | Path) or (root / codes).is_file():
-        return root / codes if isinstance(codes, str | Path) else codes
-    return codes
+    if not isinstance(codes, str | Path) or (Path(codes).is_file() and not (root / codes).is_file()):
+        return codes
+    return root / codes
 
 
 def _beside(pictures: Path, folder: Path, labels: Path) -> LabelPath:

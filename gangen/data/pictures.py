@@ -15,10 +15,15 @@ from gangen.errors import DataError
 
 
 def open_pictures(
-    root: str | Path | None, *, size: int = 64, augment: Transform | None = None, validation: float = 0.1
+    root: str | Path | None,
+    *,
+    size: int = 64,
+    augment: Transform | None = None,
+    validation: float = 0.1,
+    keep: int = 0,
 ) -> tuple[Pairs, Pairs]:
     """Open training and validation pictures, each its own target; see `open_pairs` for the arguments."""
-    return open_pairs(root, draw=itself, size=size, augment=augment, validation=validation)
+    return open_pairs(root, draw=itself, size=size, augment=augment, validation=validation, keep=keep)
 
 
 def itself(picture: Image.Image) -> Image.Image:

@@ -36,8 +36,9 @@ class SamePairs(Readable):
     is sample `index`, the other is drawn: of the same class every second time, and of another class else; a
     picture is never paired with itself. A class of a single picture has different pairs only.
 
-    Chance comes from torch's global generator; with `fixed` from the index alone, so that the pairs stay and
-    exactly half of them are the same.
+    Chance comes from torch's global generator; with `fixed` from the index alone, so that the pairs stay, and
+    those that are the same and those that are not take turns. None of them then begins with the only picture of
+    a class.
 
     Args:
         source: where the pictures come from.
@@ -58,26 +59,30 @@ class SamePairs(Readable):
         self._members: dict[str, list[int]] = defaultdict(list)
         for index, label in enumerate(self.labels):
             self._members[label].append(index)
+        if rounds < 1:
+            raise DataError(f"rounds={rounds}: expected the pairs of each picture, 1 or more.")
         if len(self._members) < 2 or max(map(len, self._members.values())) < 2:
             raise DataError(
                 f"{len(self.labels)} pictures of {len(self._members)} classes make no pairs: expected two classes "
                 "or more, and two pictures of one. Add some, or hold more out for validation."
             )
+        every = range(len(self.labels))
+        self._firsts = [index for index in every if not fixed or len(self._members[self.labels[index]]) > 1]
         super().__init__(source)
 
     def __len__(self) -> int:
         """The number of pairs in one pass."""
-        return self.rounds * super().__len__()
+        return self.rounds * len(self._firsts)
 
     def __getitem__(self, index: int) -> Batch:
         """Pair `index`; raises IndexError beyond the length."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"pair {index} of {len(self)}")
         index %= len(self)
-        number, first = divmod(index, super().__len__())
+        number, first = divmod(index, len(self._firsts))
         chance = torch.Generator().manual_seed(index) if self.fixed else torch.default_generator
         alike = (first + number) % 2 == 1 if self.fixed else bool(torch.rand((), generator=chance) < 0.5)
-        place, (picture,) = self.read(first)
+        place, (picture,) = self.read(self._firsts[first])
         other, (partner,) = self._read_other(place, alike, chance)
         shown = [images.to_tensor(self.transform(each)[0]) for each in (picture, partner)]
         return Batch(
@@ -88,7 +93,7 @@ class SamePairs(Readable):
 
     def replaced(self, index: int) -> bool:
         """Whether the pair's first picture was found unreadable, so that asking for it gives another pair."""
-        return super().replaced(index % super().__len__())
+        return super().replaced(self._firsts[index % len(self._firsts)])
 
     def _read_other(self, place: int, alike: bool, chance: torch.Generator) -> tuple[int, tuple[Any, ...]]:
         """Read a picture of the same class as that at `place`, or of another."""

@@ -132,6 +132,8 @@ def _metric(name: str, counts: Count, function: Callable[[Tensor], float]) -> Co
     }
     if isinstance(counts, Confusion):
         protocol["classes"] = counts.classes
+    if isinstance(counts, TopK):
+        protocol["answer"] = f"{counts.k} likeliest classes"
     return CountMetric(name, counts, function, "higher", protocol)
 
 

@@ -93,7 +93,7 @@ class Body(nn.Module):
         if self._grey:
             x = x.repeat_interleave(3, dim=1)
         x = (x - self.centre) / self.spread
-        if self._cut.exact and self._cut.least == 1:
+        if self._cut.exact and self._cut.least == 1 and 3 not in self._cut.places:
             return list(self.net(x))
         height, width = x.shape[2:]
         maps = self.net(self._padded(x))
@@ -108,6 +108,11 @@ class Body(nn.Module):
         step = 1 if self._cut.exact else self.strides[-1]
         down, right = (-(-max(side, self._cut.least) // step) * step - side for side in (height, width))
         return F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
+
+    @property
+    def local(self) -> bool:
+        """Whether a map's values at a place depend on its surroundings alone, so that pictures can be tiled."""
+        return self._cut.local
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """The weights in two groups: those that the maps up to stride 8 are made by, and those that come after.

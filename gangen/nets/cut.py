@@ -20,6 +20,7 @@ _SIZES = (256, 320)  # of the pictures that are sent through: what grows with th
 _ODD = 287  # a size that no stride divides
 _LEAST = (1, 32, 64, 96, 128)
 _FEWEST = 3  # maps that a decoder needs
+_GATHERING = ("mean", "adaptive_avg_pool2d", "softmax", "scaled_dot_product_attention")
 _EARLY = 8  # the stride up to which layers are early
 _ANSWERS = 1000  # channels of the last layer, where that is a convolution
 
@@ -38,6 +39,7 @@ class Cut:
         exact: whether each map is ceil(H / stride) by ceil(W / stride) at any size from `least` up.
         least: side of the smallest picture that passes, in pixels.
         early: the layers that work before the map of stride 8 is there, by their paths.
+        local: whether no layer looks at the whole picture, or at windows that begin at its corner.
         ends: names of the weights that were cut off.
     """
 
@@ -48,6 +50,7 @@ class Cut:
     exact: bool
     least: int
     early: frozenset[str]
+    local: bool
     ends: tuple[str, ...] = ()
 
 
@@ -132,6 +135,7 @@ def _find(arch: str) -> Cut:
         exact,
         least,
         _before(graph, chosen[max(stride for stride in strides if stride <= _EARLY)]),
+        _looks_around_only(graph, nodes[-1]) and all(maps[node].place == 1 for node in nodes),
     )
 
 
@@ -148,11 +152,23 @@ def _before(graph: fx.Graph, last: fx.Node) -> frozenset[str]:
     return frozenset(found)
 
 
+def _looks_around_only(graph: fx.Graph, last: fx.Node) -> bool:
+    """Whether no function up to a node gathers from all places; modules that do are found by their kind."""
+    for node in graph.nodes:
+        if node.op in ("call_function", "call_method"):
+            name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+            if name in _GATHERING:
+                return False
+        if node is last:
+            break
+    return True
+
+
 def _trace(network: nn.Module) -> tuple[fx.Graph, dict[fx.Node, str]]:
     """The graph of a network in eval mode, and each node's path through the modules."""
-    # Stochastic depth looks at its own mode, so it stays a module and works again in training.
+    # Layers of their own: normalisation, to be known as such, and stochastic depth, which looks at its own mode.
     tracer = NodePathTracer(
-        autowrap_modules=(math, torchvision.ops), leaf_modules=[torchvision.ops.StochasticDepth]
+        autowrap_modules=(math, torchvision.ops), leaf_modules=[nn.LayerNorm, torchvision.ops.StochasticDepth]
     )
     return tracer.trace(network), tracer.node_to_qualname
 

@@ -18,8 +18,8 @@ class StyleNet(nn.Module):
 
     The plan of Johnson et al. 2016 (arXiv:1603.08155, supplement): two halvings, residual blocks at a quarter of
     the resolution, two enlargements; with instance norm (Ulyanov et al. 2016, arXiv:1607.08022), which takes the
-    picture's own contrast away. Enlarging is by pixel shuffle with ICNR initialisation, and the border is
-    repeated outwards, where the paper's strided transposed convolutions and zeros leave marks.
+    picture's own contrast away. Enlarging is by pixel shuffle with ICNR initialisation and a blur, and the border
+    is repeated outwards, where the paper's strided transposed convolutions and zeros leave marks.
 
     What it paints is added to the picture, and at first it is nothing: it begins as the identity, with all of the
     content, where the paper's generator spends thousands of steps on learning to repeat what it sees.
@@ -47,7 +47,7 @@ class StyleNet(nn.Module):
         self.down = nn.ModuleList([_block(width, 2 * width, 3, 2), _block(2 * width, 4 * width, 3, 2)])
         self.blocks = nn.Sequential(*(_Residual(4 * width) for _ in range(blocks)))
         self.up = nn.ModuleList(
-            nn.Sequential(Upsample(wide, wide // 2), _block(wide // 2, wide // 2, 3))
+            nn.Sequential(Upsample(wide, wide // 2, blur=True), _block(wide // 2, wide // 2, 3))
             for wide in (4 * width, 2 * width)
         )
         self.head = ImageHead(3, (-2.0, 2.0)).build(width)  # from black to white, and back

@@ -14,6 +14,7 @@ from gangen.nets.cut import Cut
 
 TIMM = "timm/"
 _SIZE, _ODD = 128, 159
+_EARLY = 8
 
 
 def cut_timm(arch: str) -> tuple[nn.Module, Cut, tuple[float, ...], tuple[float, ...]]:
@@ -38,19 +39,36 @@ def cut_timm(arch: str) -> tuple[nn.Module, Cut, tuple[float, ...], tuple[float,
     if len(strides) < 2 or any(fine >= coarse for fine, coarse in pairwise(strides)):
         raise UserError(f"body {arch!r} has no feature maps of several resolutions ({strides}). Choose another.")
     channels = tuple(network.feature_info.channels())
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        network.eval()
-        maps, odd = (network(torch.zeros(1, 3, size, size)) for size in (_SIZE, _ODD))
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            network.eval()
+            maps, odd = (network(torch.zeros(1, 3, size, size)) for size in (_SIZE, _ODD))
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"body {arch!r} takes pictures of one size only. Choose another.") from error
     places = tuple(1 if found.shape[1] == count else 3 for found, count in zip(maps, channels, strict=True))
     exact = all(
         found.shape[2 if place == 1 else 1] == -(-_ODD // stride)
         for found, place, stride in zip(odd, places, strides, strict=True)
     )
     about = network.pretrained_cfg if hasattr(network, "pretrained_cfg") else network.default_cfg
-    names = list(network.state_dict())
-    early = frozenset(name.rpartition(".")[0] for name in names[: len(names) // 2])
-    found = Cut((), channels, strides, places, exact, 1 if exact else strides[-1], early)
+    # Some gather from all places in plain functions, which no look at the modules finds.
+    found = Cut((), channels, strides, places, exact, 1 if exact else strides[-1], _early(network), local=False)
     return network.train(), found, tuple(about["mean"]), tuple(about["std"])
+
+
+def _early(network: Any) -> frozenset[str]:
+    """Paths of the layers up to the map of stride 8; where timm does not tell them, the first half of all."""
+    info = network.feature_info
+    ends = [m for m, stride in zip(info.module_name(), info.reduction(), strict=True) if stride <= _EARLY]
+    children = [name for name, _ in network.named_children()]
+    last = ends[-1].replace(".", "_") if ends else ""
+    names = [name for name, _ in network.named_parameters()]
+    if last in children:
+        kept = set(children[: children.index(last) + 1])
+        early = [name for name in names if name.split(".")[0] in kept]
+    else:
+        early = names[: len(names) // 2]
+    return frozenset(name.rpartition(".")[0] for name in early)
 
 
 def timm_state(network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -146,7 +146,8 @@ class UNet(nn.Module):
     @property
     def tiles_exactly(self) -> bool:
         """Whether, in eval mode, the answer at a place depends on its surroundings alone, not on all of it."""
-        return not any(isinstance(part, _WHOLE_PICTURE) for part in self.modules())
+        local = bool(getattr(self.body, "local", True))
+        return local and not any(isinstance(part, _WHOLE_PICTURE) for part in self.modules())
 
     @classmethod
     def from_config(

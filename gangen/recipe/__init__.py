@@ -1,6 +1,7 @@
 """What every recipe shares: flags, run folder, resume, a body with its weights, and an orderly end."""
 
 from gangen.recipe.flags import Common, FineTuneFlags, Flags, NoGanFlags
+from gangen.recipe.learner import Learner
 from gangen.recipe.run import Run, main
 
-__all__ = ["Common", "FineTuneFlags", "Flags", "NoGanFlags", "Run", "main"]
+__all__ = ["Common", "FineTuneFlags", "Flags", "Learner", "NoGanFlags", "Run", "main"]

@@ -51,7 +51,8 @@ class Flags(Common):
     """Flags of recipes whose generator stands on a pretrained body."""
 
     body: str = "resnet18"
-    """torchvision ResNet that the UNet stands on: resnet18 to resnet152, resnext50_32x4d, wide_resnet50_2, ..."""
+    """What the network stands on: resnet18 to resnet152, or any other classifier of torchvision that has maps,
+    such as efficientnet_b0 or convnext_tiny; timm/NAME where timm is installed."""
     weights: str = "imagenet"
     """The body's weights: imagenet (downloaded), none (random), or a .safetensors or .pth file."""
 
@@ -108,6 +109,8 @@ class NoGanFlags(NoGan, Flags):
 class FineTuneFlags(Flags):
     """Flags of recipes that teach a pretrained body something new: its head first, then all of it."""
 
+    data: Path | None = None
+    """Folder with your own pictures and what they are to be called. Without it, embedded data."""
     validation: float = 0.1
     """Share of the pictures held out for validation, where there is no folder val/ beside train/."""
     frozen_epochs: int = 1
@@ -159,6 +162,8 @@ def check_ranges(flags: Common) -> None:
             raise UserError(f"{flag}: expected {lowest} or more.")
         if field.name.split("_")[-1] == "lr" and value <= 0:
             raise UserError(f"{flag}: a learning rate is above 0; 0.0001 to 0.001 are usual.")
+    if isinstance(flags, FineTuneFlags) and flags.batch_size == 1:
+        raise UserError("--batch-size 1: the head's BatchNorm needs two pictures or more.")
     if stands_on_body and flags.batch_size == 1 and flags.size <= 32:
         raise UserError(
             f"--batch-size 1 with --size {flags.size}: the body's last maps are single pixels, of which BatchNorm "

@@ -25,16 +25,14 @@ def choose_folder(recipe: str, flags: Common) -> str | UserError:
 
 
 def _folder(recipe: str, flags: Common) -> Path:
-    default = Path("runs") / recipe
     if flags.resume:
-        folder = flags.out or _newest(default)
+        folder = flags.out or newest_folder(recipe, "config.json") or Path("runs") / recipe
         if not (folder / "config.json").exists():
             raise RunError(f"--resume: {folder} holds no run. Name its folder with --out, or leave --resume out.")
         _check_flags(folder, flags)
         return folder
     if flags.out is None:
-        taken = [default, *(default.with_name(f"{recipe}-{n}") for n in range(2, 10_000))]
-        return next(folder for folder in taken if not _holds_a_run(folder))
+        return free_folder(recipe)
     if flags.out.exists() and not flags.out.is_dir():
         raise RunError(f"--out {flags.out} is a file; name a folder.")
     if _holds_a_run(flags.out):
@@ -47,10 +45,18 @@ def _folder(recipe: str, flags: Common) -> Path:
     return flags.out
 
 
-def _newest(default: Path) -> Path:
-    named = re.compile(rf"{re.escape(default.name)}(-\d+)?")
-    runs = [p for p in default.parent.glob("*") if named.fullmatch(p.name) and (p / "config.json").exists()]
-    return max(runs, key=lambda path: (path / "config.json").stat().st_mtime, default=default)
+def free_folder(name: str) -> Path:
+    """runs/NAME, or runs/NAME-2 and so on where that holds a run."""
+    default = Path("runs") / name
+    taken = [default, *(default.with_name(f"{name}-{n}") for n in range(2, 10_000))]
+    return next(folder for folder in taken if not _holds_a_run(folder))
+
+
+def newest_folder(name: str, told_by: str = "log.jsonl") -> Path | None:
+    """The folder runs/NAME or runs/NAME-N in which the file `told_by` was written last; None if there is none."""
+    named = re.compile(rf"{re.escape(name)}(-\d+)?")
+    runs = [p for p in Path("runs").glob("*") if named.fullmatch(p.name) and (p / told_by).exists()]
+    return max(runs, key=lambda path: (path / told_by).stat().st_mtime, default=None)
 
 
 def _holds_a_run(folder: Path) -> bool:

@@ -59,6 +59,11 @@ def fine_tune(
     for what, value, least in (("epochs", epochs, 0), ("frozen_epochs", frozen_epochs, 0), ("epoch", epoch, 1)):
         if value < least:
             raise UserError(f"{what}={value}: expected {least} or more.")
+    if not epochs and not frozen_epochs:
+        raise UserError(
+            "nothing would be learned: neither is the head to learn alone (frozen_epochs; from random weights "
+            "there is no such phase) nor all of the network (epochs). Raise epochs."
+        )
     if lr <= 0 or ratio < 1:
         raise UserError(f"lr={lr}, ratio={ratio}: expected a rate above 0, like 2e-3, and a ratio of 1 or more.")
     body = getattr(network, "body", None)

@@ -81,7 +81,6 @@ def lr_find(
     with _as_it_was(player.network), seeded(seed, accelerator.process_index):
         network = player.network.to(accelerator.device)
         share(network, accelerator)
-        seat = Seat(replace(player, schedule=constant()), accelerator, None)
         feed = Feed(
             data,
             batch_size,
@@ -91,6 +90,7 @@ def lr_find(
             world=accelerator.num_processes,
             device=accelerator.device,
         )
+        seat = Seat(replace(player, schedule=constant()), accelerator, None)
         peak = max(group["initial_lr"] for group in seat.optimizer.param_groups)
         shares = [group["initial_lr"] / peak for group in seat.optimizer.param_groups]
         try:
@@ -98,7 +98,7 @@ def lr_find(
                 rate = lowest * (highest / lowest) ** (step / (steps - 1))
                 losses.append(_step(seat, next(feed), rate, shares, accelerator))
                 rates.append(rate)
-                if not math.isfinite(losses[-1]) or losses[-1] > 4 * min(losses):
+                if not math.isfinite(losses[-1]) or losses[-1] > 4 * min(losses) > 0:
                     break
         finally:
             seat.leave()
@@ -127,11 +127,11 @@ def _step(seat: Seat, batch: Any, rate: float, shares: list[float], accelerator:
 
 def _valley(rates: tuple[float, ...], losses: tuple[float, ...]) -> float:
     """Two thirds into the longest falling subsequence of the losses."""
-    lengths = [1] * len(losses)
-    for k in range(len(losses)):
-        lengths[k] += max((lengths[j] for j in range(k) if losses[j] > losses[k]), default=0)
-    end = max(range(len(losses)), key=lengths.__getitem__)
-    return rates[max(0, end - round(lengths[end] / 3))]
+    falls: list[list[int]] = []
+    for k, loss in enumerate(losses):
+        falls.append([*max((falls[j] for j in range(k) if losses[j] > loss), key=len, default=[]), k])
+    longest = max(falls, key=len)
+    return rates[longest[2 * (len(longest) - 1) // 3]]
 
 
 def _steepest(rates: tuple[float, ...], losses: tuple[float, ...]) -> float:
@@ -156,11 +156,11 @@ def _as_it_was(network: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for key, value in network.state_dict().items():
                 value.copy_(state[key])
+        if len(devices) == 1:
+            network.to(next(iter(devices)))
         for parameter, gradient in gradients:
             parameter.grad = gradient
         for module, mode in modes:
             module.training = mode
         if cuda:
             torch.cuda.set_rng_state_all(cuda)
-        if len(devices) == 1:
-            network.to(next(iter(devices)))

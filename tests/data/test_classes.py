@@ -93,6 +93,18 @@ def test_what_cannot_be_told_apart_is_refused(tmp_path):
         open_classes(tmp_path / "loose", labels="none.csv")
 
 
+def test_names_that_are_of_two_classes_are_refused(tmp_path):
+    write(tmp_path, [f"{kind}/{number}.png" for kind in "ab" for number in range(12)])
+    (tmp_path / "t.csv").write_text("".join(f"{kind}/{n},{kind}\n" for kind in "ab" for n in range(12)))
+    train, _ = open_classes(tmp_path, labels="t.csv", size=8, validation=0.3)
+    assert all(
+        sample.name[0] == train.classes.names[sample.target] for sample in (train[k] for k in range(len(train)))
+    )
+    (tmp_path / "t.csv").write_text("".join(f"{n},{kind}\n" for kind in "ab" for n in range(12)))
+    with pytest.raises(DataError, match=r"png is a and b in .*t\.csv"):
+        open_classes(tmp_path, labels="t.csv")
+
+
 def persons(root, count=8, each=3):
     for number in range(count):
         write(root / f"p{number}", [f"{k}.png" for k in range(each)])
@@ -141,9 +153,16 @@ def test_too_little_for_pairs_is_told(tmp_path):
         open_same(tmp_path / "both", size=8)
 
 
-def test_a_class_of_one_picture_has_different_pairs_only(tmp_path):
+def test_the_only_picture_of_a_class_begins_no_validation_pair(tmp_path):
     persons(tmp_path, count=16)
-    write(tmp_path / "lonely", ["0.png"])
-    data = next(data for data in open_same(tmp_path, size=8, validation=0.3) if "lonely" in data.labels)
-    place = data.labels.index("lonely")
-    assert all(int(data[place].target) == 0 for _ in range(20))
+    for number in range(6):
+        write(tmp_path / f"lonely-{number}", ["0.png"])
+    train, val = open_same(tmp_path, size=8, validation=0.5, rounds=2)
+    assert any(label.startswith("lonely") for label in val.labels)
+    drawn = [val[index] for index in range(len(val))]
+    assert sum(int(sample.target) for sample in drawn) == len(val) / 2
+    assert not any(sample.name.startswith("lonely") for sample in drawn)
+    place = next(k for k, label in enumerate(train.labels) if label.startswith("lonely"))
+    assert all(int(train[place].target) == 0 for _ in range(20))
+    with pytest.raises(DataError, match="rounds=0"):
+        open_same(tmp_path, rounds=0)

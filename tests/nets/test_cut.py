@@ -111,8 +111,20 @@ def test_networks_without_maps_are_refused():
     pytest.importorskip("timm")
     with pytest.raises(UserError, match=r"timm/vit_tiny.*no feature maps of several resolutions"):
         Body("timm/vit_tiny_patch16_224")
+    with pytest.raises(UserError, match=r"timm/swin_tiny.*one size only"):
+        Body("timm/swin_tiny_patch4_window7_224")
     with pytest.raises(UserError, match=r"timm/resnetty.*cannot be had"):
         Body("timm/resnetty")
+
+
+def test_only_bodies_that_look_around_may_be_tiled():
+    assert UNet(Body("resnet18"), MaskHead(2)).tiles_exactly
+    assert not UNet(Body("mobilenet_v3_small"), MaskHead(2)).tiles_exactly, (
+        "squeeze and excitation pools everything"
+    )
+    assert not UNet(Body("regnet_y_400mf"), MaskHead(2)).tiles_exactly
+    pytest.importorskip("timm")
+    assert not UNet(Body("timm/convnext_atto"), MaskHead(2)).tiles_exactly
 
 
 def test_first_layers_for_other_channels_keep_their_stride():

@@ -9,10 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from gangen import Pipeline
+from gangen import Learner, Pipeline
 from gangen.cli import main as gangen
-from gangen.data import open_scenes
-from gangen.errors import UserError
+from gangen.data import open_classes, open_same, open_scenes
+from gangen.errors import RunError, UserError
+from gangen.nets import Body, ClassHead, Classifier, Siamese
+from gangen.train import Callback
 from tests.recipes.running import crops, records, train
 
 SHORT = {"weights": "none", "size": 32, "batch_size": 4, "epochs": 1, "log_every": 2}
@@ -57,7 +59,9 @@ def test_segmentation_measures_what_it_learns(segmented: Path) -> None:
     assert "mean_iou" in (segmented / "report.html").read_text()
 
 
-def test_it_paints_masks_of_any_size(segmented: Path, scenes: Path, tmp_path: Path) -> None:
+def test_it_paints_masks_of_any_size(
+    segmented: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pipeline = Pipeline.from_pretrained(segmented)
     assert pipeline.classes is not None
     assert pipeline.classes.names == ("ground", "circle", "square", "triangle", "star")
@@ -73,6 +77,9 @@ def test_it_paints_masks_of_any_size(segmented: Path, scenes: Path, tmp_path: Pa
         expected = pipeline(scenes / "val" / "images" / "0.png")
         assert np.array_equal(np.asarray(written), np.asarray(expected))
         assert written.convert("RGB").getpixel((9, 9)) == pipeline.classes.colours[np.asarray(expected)[9, 9]]
+    with pytest.raises(SystemExit, match="2"):
+        gangen(["evaluate", str(segmented)])
+    assert "answers with labels" in capsys.readouterr().err
     with pytest.raises(UserError, match="does not classify"):
         pipeline.classify([Image.new("RGB", (9, 9))])
 
@@ -138,6 +145,8 @@ def test_classification_answers_and_writes_a_table(tmp_path: Path, capsys: pytes
     assert set(rows[0]) == {"picture", "label", "probability", "dark", "bright"}
     assert [row["label"] for row in rows] == [one.label for one in together]
     assert "broken.png" in capsys.readouterr().err
+    with pytest.raises(UserError, match="a list of pictures"):
+        pipeline.classify(data / "dark" / "00.png")
     with pytest.raises(UserError, match="paints nothing"):
         pipeline(data / "dark" / "00.png")
 
@@ -159,8 +168,44 @@ def test_two_pictures_are_compared(tmp_path: Path) -> None:
         Pipeline(torch.nn.Identity()).compare([(one, other)])
 
 
+def test_a_learner_goes_on_in_its_newest_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = open_classes(kinds(tmp_path / "data"), size=16, validation=0.3)
+
+    def learner(*callbacks: Callback) -> Learner:
+        torch.manual_seed(0)
+        net = Classifier(Body("resnet18"), ClassHead(2, hidden=0))
+        return Learner(data, net, batch_size=6, callbacks=callbacks)
+
+    class Cut(Callback):
+        def on_before_update(self, trainer, player):  # type: ignore[no-untyped-def]
+            if trainer.total == 4:
+                raise ConnectionError("the plug was pulled")
+
+    whole = learner(Callback())
+    whole.fine_tune(1, frozen_epochs=1)
+    assert whole.run == Path("runs/classifier")
+    assert whole.predict(tmp_path / "data" / "dark" / "00.png").label in ("dark", "bright")  # type: ignore[union-attr]
+    with pytest.raises(ConnectionError):
+        learner(Cut()).fine_tune(1, frozen_epochs=1)
+    other = learner(Callback())
+    other.fine_tune(1, frozen_epochs=1, resume=True)
+    assert other.run == Path("runs/classifier-2")
+    state, resumed = whole.network.state_dict(), other.network.state_dict()
+    assert all(torch.equal(value, resumed[name]) for name, value in state.items())
+    assert min(whole.show_results(2).size) > 50
+    with pytest.raises(UserError, match="answers with 3 classes, and the data have 2"):
+        Learner(data, Classifier(Body("resnet18"), ClassHead(3)))
+    with pytest.raises(RunError, match=r"there is no training in runs/siamese"):
+        Learner(open_same(None, size=16), Siamese(Body("resnet18"), ClassHead(2))).fine_tune(1, resume=True)
+
+
 def test_impossible_flags_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--wide 0"):
         train("segmentation", "Segmentation", out=tmp_path / "run", wide=0.0, **SHORT)
+    with pytest.raises(UserError, match="--batch-size 1"):
+        train("siamese", "SiameseFlags", out=tmp_path / "run", **SHORT | {"batch_size": 1})
+    with pytest.raises(UserError, match="nothing would be learned"):
+        train("classification", "Classification", out=tmp_path / "run", **SHORT | {"epochs": 0})
     with pytest.raises(UserError, match="--epochs -1"):
         train("classification", "Classification", out=tmp_path / "run", **SHORT | {"epochs": -1})

@@ -15,6 +15,7 @@ from gangen.errors import UserError
 from gangen.losses import cross_entropy
 from gangen.nets import Body, ClassHead, Classifier, freeze_to, layer_groups
 from gangen.train import Callback, Player, Trainer, fine_tune, lr_find, steps_of
+from gangen.train.lr_find import _steepest, _valley
 from gangen.train.optim import spread
 from tests.train.toys import differences
 
@@ -188,6 +189,20 @@ def test_the_range_test_leaves_everything_as_it_was() -> None:
     assert min(found.losses) < 0.8 * found.losses[0]
 
 
+def test_a_test_that_cannot_begin_leaves_the_network_able_to_learn() -> None:
+    net = network()
+    with pytest.raises(UserError, match="batch size"):
+        lr_find(Player("network", net, tell), Shades(), batch_size=0)
+    assert all(parameter.requires_grad for parameter in net.parameters())
+
+
+def test_the_valley_lies_two_thirds_into_the_longest_fall() -> None:
+    rates = tuple(float(k) for k in range(12))
+    losses = (9.0, 8.5, 9.5, 8.0, 9.0, 7.0, 6.0, 9.0, 5.0, 4.0, 30.0, 40.0)
+    assert _valley(rates, losses) == 6.0  # of 0, 1, 3, 5, 6, 8, 9 the fifth
+    assert _steepest(rates, (5.0,) * 6 + (1.0,) * 6) in (4.0, 5.0, 6.0, 7.0, 8.0)
+
+
 def test_a_rate_that_is_found_learns_better_than_one_far_below(tmp_path: Path) -> None:
     found = lr_find(Player("network", network(), tell), Shades(), batch_size=4, steps=60)
     losses = {}
@@ -211,6 +226,8 @@ def test_numbers_that_cannot_be_are_refused() -> None:
     ):
         with pytest.raises(UserError, match=told):
             phases(network(), **options)
+    with pytest.raises(UserError, match="nothing would be learned"):
+        phases(network(), epochs=0, frozen_epochs=0)
     with pytest.raises(UserError, match="Linear has no body"):
         phases(nn.Linear(2, 2))
     with pytest.raises(UserError, match="5 rates from"):
