@@ -19,6 +19,8 @@ losses of torch leave it out by themselves. In pictures it is drawn black, and w
 
 Colour = tuple[int, int, int]
 
+_SHADE = (8, 69, 148)
+
 
 @dataclass(frozen=True)
 class Classes:
@@ -106,6 +108,40 @@ def captioned(pictures: Sequence[Image.Image], caption: str, colour: str = "blac
     while font.getlength(caption) > width and len(caption) > 2:
         caption = f"{caption[:-2].rstrip('…')}…"
     ImageDraw.Draw(made).text((2, height + 1), caption, fill=colour, font=font)
+    return made
+
+
+def draw_confusion(counts: Tensor, classes: Classes) -> Image.Image:
+    """A confusion matrix, (K, K) counts with a row for each label and a column for each answer, as a picture.
+
+    Each row is shaded by shares of its label: dark is most of it. Numbers are percents, where there is room.
+    """
+    count = len(classes)
+    side = max(8, min(56, 1200 // count))
+    font = ImageFont.load_default(size=max(8, min(14, side // 3)))
+    wide = 12 + max(round(font.getlength(name)) for name in classes.names)
+    top = wide + 24
+    made = Image.new("RGB", (wide + count * side + 12, top + count * side + 12), "white")
+    draw = ImageDraw.Draw(made)
+    shares = counts.double() / counts.sum(dim=1, keepdim=True).clamp(min=1)
+    draw.text((wide, 4), "answer →   (rows: truth)", fill="black", font=font)
+    for k, name in enumerate(classes.names):
+        draw.text((6, top + k * side + side // 2), name, fill="black", font=font, anchor="lm")
+        slanted = Image.new("L", (wide, side), 0)
+        ImageDraw.Draw(slanted).text((6, side // 2), name, fill=255, font=font, anchor="lm")
+        upright = slanted.rotate(90, expand=True)
+        made.paste("black", (wide + k * side, top - wide), upright)
+        for other in range(count):
+            share = float(shares[k, other])
+            corner = (wide + other * side, top + k * side)
+            shade = tuple(round(255 + share * (dark - 255)) for dark in _SHADE)
+            draw.rectangle(
+                (*corner, corner[0] + side - 1, corner[1] + side - 1), fill=shade, outline=(225, 225, 225)
+            )
+            if share >= 0.005 and side >= 24:
+                middle = (corner[0] + side // 2, corner[1] + side // 2)
+                ink = "white" if share > 0.5 else "black"
+                draw.text(middle, f"{100 * share:.0f}", fill=ink, font=font, anchor="mm")
     return made
 
 

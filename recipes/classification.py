@@ -24,7 +24,7 @@ from gangen.data import Augment, Batch, open_classes
 from gangen.losses import cross_entropy
 from gangen.metrics import CountMetric, accuracy, top_k_accuracy
 from gangen.nets import ClassHead, Classifier
-from gangen.train import ClassSamples, Nets, Validation, steps_of
+from gangen.train import ClassSamples, Mistakes, Nets, Validation, steps_of
 
 _MANY = 10
 
@@ -71,11 +71,13 @@ def main(flags: Classification) -> None:
     metrics: list[CountMetric] = [accuracy(len(classes))]
     metrics += [top_k_accuracy(5)] if len(classes) >= _MANY else []
     epoch = steps_of(len(train), flags.batch_size, run.accelerator.num_processes)
+    grids = ClassSamples(held_out, classes, every=epoch)
     trainer = run.trainer(
         train,
         callbacks=[
             Validation(held_out, metrics, every=epoch, best="accuracy", player="network"),
-            ClassSamples(held_out, classes, every=epoch),
+            grids,
+            Mistakes(grids, classes),
         ],
     )
     trainer.fit(flags.phases(network, tell, body, epoch), resume=flags.resume)

@@ -27,7 +27,7 @@ from gangen.errors import UserError
 from gangen.losses import cross_entropy, dice, focal, lovasz, tversky
 from gangen.metrics import accuracy, class_ious, mean_dice, mean_iou
 from gangen.nets import MaskHead, UNet
-from gangen.train import MaskSamples, Nets, Validation, steps_of
+from gangen.train import MaskSamples, Mistakes, Nets, Validation, steps_of
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": cross_entropy,
@@ -100,11 +100,13 @@ def main(flags: Segmentation) -> None:
     count = len(classes)
     metrics = [accuracy(count, "pixel_accuracy"), mean_iou(count), mean_dice(count), *class_ious(classes.names)]
     epoch = steps_of(len(train), flags.batch_size, run.accelerator.num_processes)
+    grids = MaskSamples(held_out, classes, every=epoch)
     trainer = run.trainer(
         train,
         callbacks=[
             Validation(held_out, metrics, every=epoch, best="mean_iou", player="network"),
-            MaskSamples(held_out, classes, every=epoch),
+            grids,
+            Mistakes(grids, classes),
         ],
     )
     trainer.fit(flags.phases(network, label, body, epoch), resume=flags.resume)

@@ -21,7 +21,7 @@ from gangen.data import SAME, Augment, Batch, open_same
 from gangen.losses import cross_entropy
 from gangen.metrics import accuracy
 from gangen.nets import ClassHead, Siamese
-from gangen.train import ClassSamples, Nets, Validation, steps_of
+from gangen.train import ClassSamples, Mistakes, Nets, Validation, steps_of
 
 
 @dataclass(kw_only=True)
@@ -64,11 +64,13 @@ def main(flags: SiameseFlags) -> None:
         return {"cross_entropy": cross_entropy(nets.network(batch.input), batch.target)}
 
     epoch = steps_of(len(train), flags.batch_size, run.accelerator.num_processes)
+    grids = ClassSamples(held_out, SAME, every=epoch)
     trainer = run.trainer(
         train,
         callbacks=[
             Validation(held_out, [accuracy(len(SAME))], every=epoch, best="accuracy", player="network"),
-            ClassSamples(held_out, SAME, every=epoch),
+            grids,
+            Mistakes(grids, SAME),
         ],
     )
     trainer.fit(flags.phases(network, tell, body, epoch), resume=flags.resume)

@@ -25,6 +25,8 @@ from gangen.train import (
     Callback,
     ClassSamples,
     MaskSamples,
+    Mistake,
+    Mistakes,
     Nets,
     Player,
     Rates,
@@ -101,6 +103,7 @@ class Learner:
         self.batch_size, self.seed, self.workers, self.callbacks = batch_size, seed, workers, list(callbacks)
         self.accelerator = launch()
         self._trainer: Trainer | None = None
+        self._mistakes = Mistakes(self._grid(), self.classes, self.loss)
         self._name = type(network).__name__.lower()
 
     def lr_find(self, **options: Any) -> Rates:
@@ -137,7 +140,7 @@ class Learner:
             batch_size=self.batch_size,
             seed=self.seed,
             workers=self.workers,
-            callbacks=[watch, self._grid(every=epoch), *self.callbacks],
+            callbacks=[watch, self._grid(every=epoch), self._mistakes, *self.callbacks],
             accelerator=self.accelerator,
         )
         phases = fine_tune(self.network, self._terms, epochs=epochs, epoch=epoch, lr=lr, **options)
@@ -170,6 +173,13 @@ class Learner:
         if self._trainer is None:
             raise UserError("nothing was learned yet: call fine_tune first.")
         return self._grid(count).grid(self._trainer)
+
+    def top_losses(self) -> list[Mistake]:
+        """The validation samples that were answered worst when training ended, the worst first.
+
+        `RUN/top_losses.png` shows them, and `RUN/confusion.png` which classes are taken for which.
+        """
+        return self._mistakes.worst
 
     def _terms(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
         name = getattr(self.loss, "__name__", "loss")

@@ -63,6 +63,12 @@ def embed_grids(run: Path, samples: list[Sample]) -> tuple[list[Grid], int]:
     return grids, unreadable
 
 
+def embed_figures(run: Path, figures: dict[str, str]) -> dict[str, Embedded]:
+    """Embed other pictures of the run, by their titles; those that cannot be read are left out."""
+    read = {title: _embed(run, file) for title, file in figures.items()}
+    return {title: picture for title, picture in read.items() if picture is not None}
+
+
 def evenly(items: list[T], count: int) -> list[T]:
     """Return at most `count` (2 or more) of the items, evenly spread, the first and the last among them."""
     if len(items) <= count:

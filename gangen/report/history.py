@@ -67,6 +67,7 @@ class History:
     baseline: dict[str, float] = field(default_factory=dict)
     turns: list[Turn] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
+    figures: dict[str, str] = field(default_factory=dict)
     best: int | None = None
     state: str = "training"
     total: int = 0
@@ -119,6 +120,8 @@ def read_history(run: Path) -> History:
                 _add_sample(history, line)
             case "between":
                 _add_between(history, line)
+            case "figure":
+                history.figures[str(line.get("title", "?"))] = str(line.get("file", ""))
             case "interrupted" | "end" as event:
                 _advance(history, _total(line))
                 history.state = "finished" if event == "end" else event

@@ -16,7 +16,7 @@ from typing import Any
 from gangen import __version__
 from gangen.files import write_text
 from gangen.report.drawing import drawn_by_script, learners
-from gangen.report.grids import Embedded, Grid, embed_grids, evenly
+from gangen.report.grids import Embedded, Grid, embed_figures, embed_grids, evenly
 from gangen.report.history import History, read_history
 from gangen.report.lanes import shares_of
 from gangen.report.table import duration, number, phase_rows
@@ -82,7 +82,7 @@ def _page(run: Path, history: History, config: dict[str, Any], grids: list[Grid]
         data=_inert_json(drawn_by_script(history)),
         warnings="".join(f'<p class="warning">{escape(warning)}</p>' for warning in warnings),
         tiles=_tiles(history),
-        samples=_samples(grids),
+        samples=_samples(grids) + _figures(embed_figures(run, history.figures)),
         phases=_phases(history),
         turns=_turns(history),
         commands=_commands(run, config),
@@ -136,6 +136,14 @@ def _samples(grids: list[Grid]) -> str:
         f'<input id="sample" type="range" min="0" max="{last}" value="{last}" '
         'aria-label="Samples over the training">'
         '<span class="muted">Arrow keys move through the training.</span></div>\n</div>\n</section>'
+    )
+
+
+def _figures(figures: dict[str, Embedded]) -> str:
+    return "".join(
+        f'<section>\n<h2>{escape(title)}</h2>\n<div class="card samples">'
+        f"<figure>{_picture(picture, title)}</figure></div>\n</section>"
+        for title, picture in figures.items()
     )
 
 

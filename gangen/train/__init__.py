@@ -5,6 +5,7 @@ from gangen.train.finetune import fine_tune, steps_of
 from gangen.train.interrupt import Interrupted
 from gangen.train.launch import launch, set_seed
 from gangen.train.lr_find import Rates, lr_find
+from gangen.train.mistakes import Mistake, Mistakes
 from gangen.train.nogan import NoGan, alike, nogan_phases
 from gangen.train.phase import Phase, Player
 from gangen.train.progress import Progress, Timing
@@ -24,6 +25,8 @@ __all__ = [
     "Grids",
     "Interrupted",
     "MaskSamples",
+    "Mistake",
+    "Mistakes",
     "Nets",
     "NoGan",
     "Phase",

@@ -56,7 +56,11 @@ def test_segmentation_measures_what_it_learns(segmented: Path) -> None:
         "step-00000000.png",
         "step-00000003.png",
     ]
-    assert "mean_iou" in (segmented / "report.html").read_text()
+    report = (segmented / "report.html").read_text()
+    assert "mean_iou" in report
+    assert "<h2>Confusion matrix</h2>" in report
+    assert "<h2>Top losses</h2>" in report
+    assert min(Image.open(segmented / "top_losses.png").size) > 100
 
 
 def test_it_paints_masks_of_any_size(
@@ -194,6 +198,9 @@ def test_a_learner_goes_on_in_its_newest_folder(tmp_path: Path, monkeypatch: pyt
     state, resumed = whole.network.state_dict(), other.network.state_dict()
     assert all(torch.equal(value, resumed[name]) for name, value in state.items())
     assert min(whole.show_results(2).size) > 50
+    losses = [mistake.loss for mistake in whole.top_losses()]
+    assert losses == sorted(losses, reverse=True)
+    assert len(losses) == min(8, len(data[1]))
     with pytest.raises(UserError, match="answers with 3 classes, and the data have 2"):
         Learner(data, Classifier(Body("resnet18"), ClassHead(3)))
     with pytest.raises(RunError, match=r"there is no training in runs/siamese"):
