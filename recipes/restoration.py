@@ -4,7 +4,7 @@ Three phases: the generator alone learns to mend, the critic alone learns to tel
 for a short while. Good pictures are all that is needed: they are spoilt while they are read.
 
 With no flags it mends photographs that ship with scikit-image ("crappify", lesson 7 of fastai's course of 2019)
-and takes minutes on two CPU cores. With your own pictures:
+and takes 3 to 4 minutes on two CPU cores. With your own pictures:
 
     poor JPEG and text              --data FOLDER
     scratched and faded             --data FOLDER --degradation old-photograph

@@ -4,8 +4,8 @@ One phase: the critic and the generator play from the start, in one of five game
 varied (DiffAugment, Zhao et al. 2020, arXiv:2006.10738) and its slope is held low (R1, Mescheder et al. 2018,
 arXiv:1801.04406), so that some thousands of pictures are enough.
 
-With no flags it learns crops of photographs that ship with scikit-image, at 32 pixels, and takes minutes
-on two CPU cores. With your own pictures: --data FOLDER. Afterwards
+With no flags it learns crops of photographs that ship with scikit-image, at 32 pixels, and takes 2 to 3
+minutes on two CPU cores. With your own pictures: --data FOLDER. Afterwards
 
     gangen generate runs/vanilla_gan --count 64 --out made
 
