@@ -78,12 +78,12 @@ def record(run: Path, history: History, command: str, told: dict[str, str]) -> d
     config["flags"]["out"] = None  # as in the command
     protocols = run / "protocols.json"
     phases = [
-        {"name": phase.name, "steps": phase.steps, "seconds": round(phase.seconds, 1), **phase.validation}
+        {"name": phase.name, "steps": phase.steps, "seconds": round(phase.seconds, 3), **phase.validation}
         for phase in history.phases
     ]
     return {
         "command": command,
-        "seconds": round(history.seconds, 1),
+        "seconds": round(history.seconds, 3),
         "machine": machine(),
         "config": _without_places({key: value for key, value in config.items() if key != "command"}, told),
         "baseline": history.baseline,
