@@ -14,7 +14,7 @@ Afterwards
     gangen predict RUN PICTURES --out answers
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -24,7 +24,7 @@ from gangen.data import Augment, Batch, open_classes
 from gangen.losses import cross_entropy
 from gangen.metrics import CountMetric, accuracy, top_k_accuracy
 from gangen.nets import ClassHead, Classifier
-from gangen.train import ClassSamples, Mistakes, Nets, Validation, steps_of
+from gangen.train import ClassSamples, Nets
 
 _MANY = 10
 
@@ -62,7 +62,6 @@ def main(flags: Classification) -> None:
     classes = train.classes
     body = run.body()
     network = Classifier(body, ClassHead(len(classes), dropout=flags.dropout))
-    run.record(data=train.fingerprint(), held_out=held_out.fingerprint(), body=body.initial, classes=classes.names)
 
     def tell(nets: Nets, batch: Batch) -> dict[str, Tensor]:
         loss = cross_entropy(nets.network(batch.input), batch.target, smoothing=flags.smoothing)
@@ -70,18 +69,17 @@ def main(flags: Classification) -> None:
 
     metrics: list[CountMetric] = [accuracy(len(classes))]
     metrics += [top_k_accuracy(5)] if len(classes) >= _MANY else []
-    epoch = steps_of(len(train), flags.batch_size, run.accelerator.num_processes)
-    grids = ClassSamples(held_out, classes, every=epoch)
-    trainer = run.trainer(
-        train,
-        callbacks=[
-            Validation(held_out, metrics, every=epoch, best="accuracy", player="network"),
-            grids,
-            Mistakes(grids, classes),
-        ],
+    recipe.teach(
+        run,
+        flags,
+        (train, held_out),
+        network,
+        tell,
+        body=body,
+        classes=classes,
+        metrics=metrics,
+        samples=ClassSamples,
     )
-    trainer.fit(flags.phases(network, tell, body, epoch), resume=flags.resume)
-    run.finish(trainer, player="network", task="classification", trained_size=flags.size, classes=asdict(classes))
 
 
 if __name__ == "__main__":

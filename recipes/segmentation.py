@@ -15,19 +15,19 @@ is neither learned nor judged. Afterwards
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from torch import Tensor
 
 from gangen import recipe
-from gangen.data import Augment, Batch, open_masks
+from gangen.data import VOID, Augment, Batch, open_masks
 from gangen.errors import UserError
 from gangen.losses import cross_entropy, dice, focal, lovasz, tversky
 from gangen.metrics import accuracy, class_ious, mean_dice, mean_iou
 from gangen.nets import MaskHead, UNet
-from gangen.train import MaskSamples, Mistakes, Nets, Validation, steps_of
+from gangen.train import MaskSamples, Nets
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": cross_entropy,
@@ -53,7 +53,7 @@ class Segmentation(recipe.FineTuneFlags):
     """Folder of the label pictures, likewise; equal names belong together."""
     codes: Path = Path("codes.txt")
     """Text file inside --data, or elsewhere: on each line the name of a class, or a level and a name."""
-    ignored: tuple[str, ...] = ("void", "unlabelled", "unlabeled", "ignore")
+    ignored: tuple[str, ...] = VOID
     """Names among the codes of what is neither learned nor judged, in any case."""
     epochs: int | None = None
     """Passes over the data in which all learns; by default 10, and 6 on the drawn scenes."""
@@ -89,7 +89,6 @@ def main(flags: Segmentation) -> None:
     classes = train.classes
     body = run.body()
     network = UNet(body, MaskHead(len(classes)), width=flags.width)
-    run.record(data=train.fingerprint(), held_out=held_out.fingerprint(), body=body.initial, classes=classes.names)
     compare = LOSSES[flags.loss]
 
     def label(nets: Nets, batch: Batch) -> dict[str, Tensor]:
@@ -98,19 +97,18 @@ def main(flags: Segmentation) -> None:
         return terms | ({"overlap": flags.overlap * dice(logits, batch.target)} if flags.overlap else {})
 
     count = len(classes)
-    metrics = [accuracy(count, "pixel_accuracy"), mean_iou(count), mean_dice(count), *class_ious(classes.names)]
-    epoch = steps_of(len(train), flags.batch_size, run.accelerator.num_processes)
-    grids = MaskSamples(held_out, classes, every=epoch)
-    trainer = run.trainer(
-        train,
-        callbacks=[
-            Validation(held_out, metrics, every=epoch, best="mean_iou", player="network"),
-            grids,
-            Mistakes(grids, classes),
-        ],
+    metrics = [mean_iou(count), accuracy(count, "pixel_accuracy"), mean_dice(count), *class_ious(classes.names)]
+    recipe.teach(
+        run,
+        flags,
+        (train, held_out),
+        network,
+        label,
+        body=body,
+        classes=classes,
+        metrics=metrics,
+        samples=MaskSamples,
     )
-    trainer.fit(flags.phases(network, label, body, epoch), resume=flags.resume)
-    run.finish(trainer, player="network", task="segmentation", trained_size=flags.size, classes=asdict(classes))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ Some of the folders are held out as a whole: it is validated on persons or thing
 Python, `Pipeline.from_pretrained(RUN).compare([("one.jpg", "other.jpg")])` tells of other pictures.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -21,7 +21,7 @@ from gangen.data import SAME, Augment, Batch, open_same
 from gangen.losses import cross_entropy
 from gangen.metrics import accuracy
 from gangen.nets import ClassHead, Siamese
-from gangen.train import ClassSamples, Mistakes, Nets, Validation, steps_of
+from gangen.train import ClassSamples, Nets
 
 
 @dataclass(kw_only=True)
@@ -58,23 +58,21 @@ def main(flags: SiameseFlags) -> None:
     )
     body = run.body()
     network = Siamese(body, ClassHead(len(SAME), dropout=flags.dropout))
-    run.record(data=train.fingerprint(), held_out=held_out.fingerprint(), body=body.initial)
 
     def tell(nets: Nets, batch: Batch) -> dict[str, Tensor]:
         return {"cross_entropy": cross_entropy(nets.network(batch.input), batch.target)}
 
-    epoch = steps_of(len(train), flags.batch_size, run.accelerator.num_processes)
-    grids = ClassSamples(held_out, SAME, every=epoch)
-    trainer = run.trainer(
-        train,
-        callbacks=[
-            Validation(held_out, [accuracy(len(SAME))], every=epoch, best="accuracy", player="network"),
-            grids,
-            Mistakes(grids, SAME),
-        ],
+    recipe.teach(
+        run,
+        flags,
+        (train, held_out),
+        network,
+        tell,
+        body=body,
+        classes=SAME,
+        metrics=[accuracy(len(SAME))],
+        samples=ClassSamples,
     )
-    trainer.fit(flags.phases(network, tell, body, epoch), resume=flags.resume)
-    run.finish(trainer, player="network", task="siamese", trained_size=flags.size, classes=asdict(SAME))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from gangen.data.augment import Augment, Centre, Crop, Size, Whole
 from gangen.data.batch import Batch
 from gangen.data.classes import ClassFiles, ClassSet, open_classes
-from gangen.data.codes import Codes
+from gangen.data.codes import VOID, Codes
 from gangen.data.drawn import DRAWN
 from gangen.data.folders import find_pictures, split
 from gangen.data.masks import LabelledFiles, Masks, open_masks
@@ -21,6 +21,7 @@ __all__ = [
     "DRAWN",
     "SAME",
     "SCENES",
+    "VOID",
     "Augment",
     "Batch",
     "Centre",

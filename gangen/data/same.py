@@ -144,7 +144,7 @@ def open_same(
     held_out: Labelled
     if root is None:
         train, held_out = (_named_by_photograph(source) for source in open_photographs())
-        augment = augment or Augment(size, scale=(0.2, 0.5))
+        augment = augment or Augment(size, scale=(0.3, 0.6))
     else:
         train, held_out = _classes_apart(root, labels, validation)
     source: Source = Kept(train, keep) if keep else train

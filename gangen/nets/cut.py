@@ -19,9 +19,9 @@ from gangen.errors import UserError
 _SIZES = (256, 320)  # of the pictures that are sent through: what grows with them is a height or a width
 _ODD = 287  # a size that no stride divides
 _LEAST = (1, 32, 64, 96, 128)
+EARLY = 8  # the stride up to which layers are early
 _FEWEST = 3  # maps that a decoder needs
 _GATHERING = ("mean", "adaptive_avg_pool2d", "softmax", "scaled_dot_product_attention")
-_EARLY = 8  # the stride up to which layers are early
 _ANSWERS = 1000  # channels of the last layer, where that is a convolution
 
 Shapes = Mapping[fx.Node, tuple[int, ...]]
@@ -60,7 +60,7 @@ def classifiers() -> list[str]:
 
 
 def cut(arch: str) -> tuple[nn.Module, Cut]:
-    """Cut one of torchvision's classifiers, with random weights.
+    """Cut one of torchvision's `classifiers`, with random weights.
 
     The map of a resolution is the last one through which all paths lead, so not one branch of several, and which
     lies outside the block that makes the next resolution. Nothing is known of any architecture: the graph is
@@ -71,10 +71,8 @@ def cut(arch: str) -> tuple[nn.Module, Cut]:
         names of weights; and what its maps are.
 
     Raises:
-        UserError: there is no such classifier, or it has no maps, as a plain vision transformer.
+        UserError: it has no maps, as a plain vision transformer.
     """
-    if arch not in classifiers():
-        raise UserError(f"body {arch!r} is unknown; choose one of {', '.join(classifiers())}.")
     found = _find(arch)
     network = models.get_model(arch, weights=None).eval()
     names = list(network.state_dict())
@@ -134,7 +132,7 @@ def _find(arch: str) -> Cut:
         tuple(maps[node].place for node in nodes),
         exact,
         least,
-        _before(graph, chosen[max(stride for stride in strides if stride <= _EARLY)]),
+        _before(graph, chosen[max(stride for stride in strides if stride <= EARLY)]),
         _looks_around_only(graph, nodes[-1]) and all(maps[node].place == 1 for node in nodes),
     )
 

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from gangen.errors import UserError, WeightsError
-from gangen.nets.cut import Cut
+from gangen.nets.cut import EARLY, Cut
 
 TIMM = "timm/"
 _SIZE, _ODD = 128, 159
-_EARLY = 8
 
 
 def cut_timm(arch: str) -> tuple[nn.Module, Cut, tuple[float, ...], tuple[float, ...]]:
@@ -29,7 +28,7 @@ def cut_timm(arch: str) -> tuple[nn.Module, Cut, tuple[float, ...], tuple[float,
     timm, name = _timm(arch), arch.removeprefix(TIMM)
     try:
         network = timm.create_model(name, pretrained=False, features_only=True)
-    except (RuntimeError, ValueError, AttributeError, NotImplementedError) as error:
+    except (RuntimeError, AttributeError) as error:  # unknown to timm, or one that tells nothing of its features
         near = ", ".join(timm.list_models(f"*{name[:6]}*")[:5])
         hint = f" Near it: {near}." if near else ""
         raise UserError(
@@ -59,7 +58,7 @@ def cut_timm(arch: str) -> tuple[nn.Module, Cut, tuple[float, ...], tuple[float,
 def _early(network: Any) -> frozenset[str]:
     """Paths of the layers up to the map of stride 8; where timm does not tell them, the first half of all."""
     info = network.feature_info
-    ends = [m for m, stride in zip(info.module_name(), info.reduction(), strict=True) if stride <= _EARLY]
+    ends = [m for m, stride in zip(info.module_name(), info.reduction(), strict=True) if stride <= EARLY]
     children = [name for name, _ in network.named_children()]
     last = ends[-1].replace(".", "_") if ends else ""
     names = [name for name, _ in network.named_parameters()]
