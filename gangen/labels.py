@@ -121,10 +121,12 @@ def draw_confusion(counts: Tensor, classes: Classes) -> Image.Image:
     font = ImageFont.load_default(size=max(8, min(14, side // 3)))
     wide = 12 + max(round(font.getlength(name)) for name in classes.names)
     top = wide + 24
-    made = Image.new("RGB", (wide + count * side + 12, top + count * side + 12), "white")
+    told = "rows: labels, columns: answers"
+    width = max(wide + count * side, 6 + round(font.getlength(told))) + 12
+    made = Image.new("RGB", (width, top + count * side + 12), "white")
     draw = ImageDraw.Draw(made)
     shares = counts.double() / counts.sum(dim=1, keepdim=True).clamp(min=1)
-    draw.text((wide, 4), "answer →   (rows: truth)", fill="black", font=font)
+    draw.text((6, 4), told, fill="black", font=font)
     for k, name in enumerate(classes.names):
         draw.text((6, top + k * side + side // 2), name, fill="black", font=font, anchor="lm")
         slanted = Image.new("L", (wide, side), 0)

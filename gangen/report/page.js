@@ -277,7 +277,7 @@ function drawCurves() {
 
 // --- samples -----------------------------------------------------------------------------------------------
 
-const grids = [...document.querySelectorAll(".samples figure")];
+const grids = [...document.querySelectorAll(".samples figure[data-total]")];
 const totals = grids.map((grid) => Number(grid.dataset.total));
 
 function show(index) {
