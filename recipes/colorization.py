@@ -65,7 +65,9 @@ def main(flags: Colorization) -> None:
 
     def open_at(size: int) -> tuple[Pairs, Pairs]:
         varied = Augment(size, scale=(0.6, 1.0)) if flags.data else None
-        return open_pairs(flags.data, draw=grey, size=size, validation=flags.validation, augment=varied)
+        return open_pairs(
+            flags.data, draw=grey, size=size, validation=flags.validation, augment=varied, keep=flags.keep
+        )
 
     train, held_out = open_at(flags.size)
     body = run.body(in_channels=1)

@@ -37,10 +37,6 @@ class Restoration(recipe.NoGanFlags):
     """Folder of the good pictures, of the same size."""
     size: int = 64
     """Side of the training pictures, in pixels. The trained generator mends pictures of any size."""
-    workers: int = 1
-    """Processes a training process that read pictures; 0 reads in between. The pictures stay the same."""
-    keep: int = 512
-    """MiB of decoded pictures that each worker keeps in memory."""
     generator_steps: int | None = None
     """Steps of the generator alone; by default 2000, and 400 on the embedded photographs."""
     critic_steps: int = 50

@@ -72,6 +72,7 @@ def main(flags: SketchToImage) -> None:
         size=flags.size,
         validation=flags.validation,
         augment=Augment(flags.size, scale=(0.8, 1.0)) if flags.data else None,
+        keep=flags.keep,
     )
     body = run.body()
     generator = UNet(body, ImageHead(3))

@@ -81,6 +81,7 @@ def main(flags: StyleTransfer) -> None:
         size=flags.size,
         validation=flags.validation,
         augment=Augment(flags.size, scale=(0.6, 1.0)) if flags.data else None,
+        keep=flags.keep,
     )
     restyle = Restyle(style_picture(flags), flags.vgg or "imagenet")
     generator = StyleNet(flags.width)

@@ -54,10 +54,6 @@ class SuperResolution(recipe.NoGanFlags):
     """Side of the large training pictures, in pixels, a multiple of --scale. Nothing is resized to it."""
     batch_size: int = 16
     """Pictures a batch, on each process."""
-    workers: int = 1
-    """Processes a training process that read pictures; 0 reads in between. The pictures stay the same."""
-    keep: int = 512
-    """MiB of decoded pictures that each worker keeps in memory."""
     generator_steps: int | None = None
     """Steps of the generator alone; by default 3000, and 700 on the embedded photographs."""
     critic_steps: int = 50

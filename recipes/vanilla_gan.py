@@ -55,10 +55,6 @@ class VanillaGAN(recipe.Common):
     """Side of the pictures, in pixels: 8, 16, 32, 64, 128 or 256. The trained generator makes this size only."""
     batch_size: int = 32
     """Pictures a batch, on each process."""
-    workers: int = 1
-    """Processes a training process that read pictures; 0 reads in between. The pictures stay the same."""
-    keep: int = 512
-    """MiB of decoded pictures that each worker keeps in memory."""
     validation: float = 0.1
     """Share of the pictures held out, where there is no folder val/ beside train/."""
     game: Literal["hinge", "bce", "least_squares", "wasserstein", "relativistic"] = "bce"

@@ -34,8 +34,10 @@ class Common:
     """Go on with the run in --out from its last checkpoint, as if it had not been interrupted."""
     track: tuple[str, ...] = ()
     """Dashboards, by accelerate's names: wandb, tensorboard, mlflow, ... Several may be given."""
-    workers: int = 0
+    workers: int = 1
     """Processes a training process that read pictures; 0 reads in between. The pictures stay the same."""
+    keep: int = 512
+    """MiB of decoded pictures that each worker keeps in memory."""
     precision: Literal["no", "bf16"] | None = None
     """no for float32, bf16 for bfloat16; by default what `accelerate launch` says."""
     threads: int = 0
@@ -124,8 +126,6 @@ class FineTuneFlags(Flags):
     """Decay of the moving average of the weights, such as 0.99; 0 for none."""
     jitter: float = 0.2
     """How far brightness, contrast and saturation vary in training, as a share up and down."""
-    keep: int = 512
-    """MiB of decoded pictures that each worker keeps in memory."""
 
     def phases(self, network: nn.Module, loss: Loss, body: Body, epoch: int) -> list[Phase]:
         """The phases that the flags describe; the player is named "network".
@@ -150,7 +150,8 @@ class FineTuneFlags(Flags):
 
 def check_ranges(flags: Common) -> None:
     """Refuse numbers that mean nothing, before anything is written."""
-    least = {"size": 1, "batch_size": 1, "workers": 0, "threads": 0, "log_every": 0, "save_every": 0, "seed": 0}
+    least = {"size": 1, "batch_size": 1, "log_every": 0, "save_every": 0, "seed": 0}
+    least |= {"workers": 0, "keep": 0, "threads": 0}
     stands_on_body = isinstance(flags, Flags)
     if stands_on_body:
         least["size"] = 11  # the window of SSIM, which validation measures

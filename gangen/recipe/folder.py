@@ -10,7 +10,7 @@ from pathlib import Path
 from gangen.errors import RunError, UserError
 from gangen.recipe.flags import Common, plain
 
-_MAY_CHANGE = {"out", "resume", "track", "workers"}
+_MAY_CHANGE = {"out", "resume", "track", "workers", "keep"}
 """Flags that change nothing of what is computed, so that a run may be resumed with others."""
 
 _UNKNOWN = "did not exist when that run was started"
