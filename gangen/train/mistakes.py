@@ -52,6 +52,7 @@ class Mistakes(Callback):
         classes: what is told apart.
         loss: logits and labels of one sample to a scalar.
         count: of the worst samples that are shown.
+        batch_size: samples that are judged together.
 
     Attributes:
         worst: the worst samples, the worst first.
@@ -65,8 +66,10 @@ class Mistakes(Callback):
         loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
         *,
         count: int = 8,
+        batch_size: int = 16,
     ) -> None:
-        self.grid, self.classes, self.loss, self.count = grid, classes, loss, count
+        self.grid, self.classes, self.loss = grid, classes, loss
+        self.count, self.batch_size = count, batch_size
         self.worst: list[Mistake] = []
         self.confusion = torch.zeros(len(classes), len(classes), dtype=torch.int64)
 
@@ -79,22 +82,27 @@ class Mistakes(Callback):
     def look(self, trainer: Trainer) -> None:
         """Judge every sample, each process its share of them."""
         data: Dataset[Any] = self.grid.data
+        replaced = getattr(data, "replaced", None)
         seeded, counts = Seeded(data, trainer.seed), Confusion(len(self.classes))
         world, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
         found: list[Mistake] = []
         table = torch.zeros_like(self.confusion)
         with showing(trainer, self.grid.player) as network:
-            for index in range(rank, len(data), world):  # type: ignore[arg-type]
-                sample = seeded[0, index]
-                if isinstance(sample, UserError):
-                    raise sample
-                replaced = getattr(data, "replaced", None)
-                if replaced is not None and replaced(index):
-                    continue
-                batch = to_device(collate([sample]), trainer.accelerator.device)
+            mine = range(rank, len(data), world)  # type: ignore[arg-type]
+            for indices in (
+                mine[first : first + self.batch_size] for first in range(0, len(mine), self.batch_size)
+            ):
+                read = collate([seeded[0, index] for index in indices])
+                if isinstance(read, UserError):
+                    raise read
+                batch = to_device(read, trainer.accelerator.device)
                 logits = network(batch.input).float()
-                found.append(Mistake(index, batch.name[0], float(self.loss(logits, batch.target))))
-                table += counts(logits, batch.target).cpu()
+                for place, index in enumerate(indices):
+                    if replaced is not None and replaced(index):
+                        continue
+                    one, label = logits[place : place + 1], batch.target[place : place + 1]
+                    found.append(Mistake(index, batch.name[place], float(self.loss(one, label))))
+                    table += counts(one, label).cpu()
         every = [mistake for part in gather_object([found]) for mistake in part]
         self.worst = sorted(every, key=lambda mistake: (-mistake.loss, mistake.index))[: self.count]
         self.confusion = torch.stack(gather_object([table])).sum(dim=0)
