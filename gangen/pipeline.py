@@ -5,8 +5,7 @@ Or, for a generator that starts from noise: a number in, pictures out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,7 +14,7 @@ from PIL import Image, ImageOps
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from gangen import __version__, files, images, tiles, weights
+from gangen import __version__, files, images, painting, tiles, weights
 from gangen.answers import Answer, to_answers
 from gangen.data.augment import Centre
 from gangen.errors import PictureError, RunError, UserError
@@ -110,12 +109,12 @@ class Pipeline:
     @property
     def device(self) -> torch.device:
         """The device that the network is on."""
-        return next((weight.device for weight in self.network.parameters()), torch.device("cpu"))
+        return painting.device_of(self.network)
 
     @property
     def scale(self) -> int:
         """By how much what is painted is larger than the picture given: 1 but for super-resolution."""
-        return int(getattr(self.network, "scale", 1))
+        return painting.scale_of(self.network)
 
     @overload
     def __call__(
@@ -174,9 +173,10 @@ class Pipeline:
         tensors = [_as_tensor(picture) for picture in given]
         painted: dict[int, Image.Image] = {}
         finished = self._finished()
-        with _at_rest(self.network), torch.inference_mode():
-            for group in _batches([tuple(tensor.shape[1:]) for tensor in tensors], batch_size, tile):
-                outputs = self._paint(torch.stack([tensors[index] for index in group]), tile, overlap)
+        with painting.at_rest(self.network):
+            for group in painting.batches([tuple(tensor.shape[1:]) for tensor in tensors], batch_size, tile):
+                batch = torch.stack([tensors[index] for index in group])
+                outputs = painting.paint(self.network, batch, tile, overlap)
                 painted |= {index: finished(out) for index, out in zip(group, outputs, strict=True)}
         return painted[0] if alone else [painted[index] for index in range(len(given))]
 
@@ -245,7 +245,7 @@ class Pipeline:
             )
         names = self.classes.names if self.classes else ()
         found: list[Answer] = []
-        with _at_rest(self.network), torch.inference_mode():
+        with painting.at_rest(self.network):
             for first in range(0, len(inputs), batch_size):
                 batch = torch.stack(inputs[first : first + batch_size])
                 found += to_answers(self.network(batch.to(self.device)), names)
@@ -278,7 +278,7 @@ class Pipeline:
                 raise UserError(f"{name} {value} is impossible. Give {least} or more.")
         noise = latents(count, self.latent, seed)
         made: list[Image.Image] = []
-        with _at_rest(self.network), torch.inference_mode():
+        with painting.at_rest(self.network):
             for part in noise.split(batch_size):
                 made += [images.to_picture(picture) for picture in self.network(part.to(self.device))]
         return made
@@ -287,36 +287,6 @@ class Pipeline:
         """What makes an output (C, H, W) a picture."""
         classes = self.classes
         return images.to_picture if classes is None else lambda logits: draw_mask(logits.argmax(dim=0), classes)
-
-    def _paint(self, batch: Tensor, tile: int | None, overlap: int) -> Tensor:
-        """Paint (N, 3, H, W) of any device; returns float32 on the CPU, `scale` times as large."""
-
-        def paint(part: Tensor) -> Tensor:
-            return self.network(part.to(self.device)).float().cpu()
-
-        height, width = batch.shape[2:]
-        if tile is None or height * width <= tile * tile or getattr(self.network, "bounded", False):
-            return paint(batch)
-        if not getattr(self.network, "tiles_exactly", False):
-            raise UserError(
-                f"a picture of {width}x{height} pixels is more than one tile of {tile}x{tile}, and this network "
-                "cannot be tiled: its self-attention or instance norm looks at the whole picture, so tiles would "
-                "not match in colour. Paint it whole (--tile 0, or tile=None) if memory allows, which with "
-                "attention grows with the square of the pixels; or scale the picture down."
-            )
-        return tiles.paint_tiled(paint, batch, tile, overlap, self.scale)
-
-
-@contextmanager
-def _at_rest(network: nn.Module) -> Iterator[None]:
-    """Hold the network in eval mode, and give every part the mode back that it had."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _check_batch(batch_size: int) -> None:
@@ -334,14 +304,3 @@ def _as_tensor(picture: Picture) -> Tensor:
         return picture.detach().float().cpu()
     read = images.read(picture) if isinstance(picture, (str, Path)) else ImageOps.exif_transpose(picture)
     return images.to_tensor(read)
-
-
-def _batches(sizes: list[tuple[int, ...]], batch_size: int, tile: int | None) -> Iterator[list[int]]:
-    """Group the indices of pictures of equal (H, W)."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for index, size in enumerate(sizes):
-        groups.setdefault(size, []).append(index)
-    for (height, width), group in groups.items():
-        most = batch_size if tile is None else min(batch_size, max(1, tile * tile // (height * width)))
-        for first in range(0, len(group), most):
-            yield group[first : first + most]
