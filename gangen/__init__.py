@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gangen.pipeline import Pipeline as Pipeline
     from gangen.recipe import Learner as Learner
+    from gangen.views import Views as Views
 
 __version__ = "0.1.0"
 
@@ -19,4 +20,8 @@ def __getattr__(name: str) -> Any:
         from gangen.recipe import Learner
 
         return Learner
+    if name == "Views":
+        from gangen.views import Views
+
+        return Views
     raise AttributeError(f"module 'gangen' has no attribute {name!r}")

@@ -23,10 +23,10 @@ class Answer:
     probabilities: Mapping[str, float]
 
 
-def to_answers(logits: Tensor, names: Sequence[str]) -> list[Answer]:
-    """Logits (N, K) of K classes of these names to N answers."""
+def to_answers(probabilities: Tensor, names: Sequence[str]) -> list[Answer]:
+    """Probabilities (N, K) of K classes of these names to N answers."""
     found = []
-    for sure in logits.float().softmax(dim=1).cpu():
+    for sure in probabilities.cpu():
         best = int(sure.argmax())
         found.append(Answer(names[best], float(sure[best]), dict(zip(names, sure.tolist(), strict=True))))
     return found

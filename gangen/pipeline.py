@@ -5,8 +5,7 @@ Or, for a generator that starts from noise: a number in, pictures out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,13 +14,14 @@ from PIL import Image, ImageOps
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from gangen import __version__, files, images, tiles, weights
+from gangen import __version__, files, images, painting, tiles, weights
 from gangen.answers import Answer, to_answers
 from gangen.data.augment import Centre
 from gangen.errors import PictureError, RunError, UserError
 from gangen.labels import Classes, draw_mask
 from gangen.loading import FORMAT, NETWORKS, build, find_pipeline, read_config
 from gangen.nets import Classifier, Siamese, latents
+from gangen.views import Views, in_views
 
 Picture = Image.Image | str | Path | Tensor
 
@@ -110,21 +110,33 @@ class Pipeline:
     @property
     def device(self) -> torch.device:
         """The device that the network is on."""
-        return next((weight.device for weight in self.network.parameters()), torch.device("cpu"))
+        return painting.device_of(self.network)
 
     @property
     def scale(self) -> int:
         """By how much what is painted is larger than the picture given: 1 but for super-resolution."""
-        return int(getattr(self.network, "scale", 1))
+        return painting.scale_of(self.network)
 
     @overload
     def __call__(
-        self, pictures: Picture, *, batch_size: int = ..., tile: int | None = ..., overlap: int = ...
+        self,
+        pictures: Picture,
+        *,
+        batch_size: int = ...,
+        tile: int | None = ...,
+        overlap: int = ...,
+        views: Views | None = ...,
     ) -> Image.Image: ...
 
     @overload
     def __call__(
-        self, pictures: list[Picture], *, batch_size: int = ..., tile: int | None = ..., overlap: int = ...
+        self,
+        pictures: list[Picture],
+        *,
+        batch_size: int = ...,
+        tile: int | None = ...,
+        overlap: int = ...,
+        views: Views | None = ...,
     ) -> list[Image.Image]: ...
 
     def __call__(
@@ -134,6 +146,7 @@ class Pipeline:
         batch_size: int = 8,
         tile: int | None = 768,
         overlap: int = 64,
+        views: Views | None = None,
     ) -> Image.Image | list[Image.Image]:
         """Paint one picture, or a list of them in the order given.
 
@@ -148,6 +161,8 @@ class Pipeline:
             batch_size: how many pictures of equal size to paint together.
             tile: side of a tile in pixels of the picture given, a multiple of 32; None never tiles.
             overlap: by how many pixels neighbouring tiles overlap, a multiple of 32 and less than `tile`.
+            views: look at each picture in several ways, such as mirrored, and average what is painted, or what is
+                thought likely at each pixel; see `Views`. None looks once.
 
         Returns:
             RGB pictures of the sizes given times `scale`, after the orientation that a camera noted was applied. A
@@ -174,9 +189,18 @@ class Pipeline:
         tensors = [_as_tensor(picture) for picture in given]
         painted: dict[int, Image.Image] = {}
         finished = self._finished()
-        with _at_rest(self.network), torch.inference_mode():
-            for group in _batches([tuple(tensor.shape[1:]) for tensor in tensors], batch_size, tile):
-                outputs = self._paint(torch.stack([tensors[index] for index in group]), tile, overlap)
+        sizes = [tuple(tensor.shape[1:]) for tensor in tensors]
+
+        def paint(batch: Tensor) -> Tensor:
+            if views is None:
+                return painting.paint(self.network, batch, tile, overlap)
+            labels = self.classes is not None
+            return painting.paint_in_views(self.network, batch, views, tile, overlap, labels=labels)
+
+        with painting.at_rest(self.network):
+            for group in painting.batches(sizes, batch_size, tile, max(views.scales) if views else 1):
+                batch = torch.stack([tensors[index] for index in group])
+                outputs = paint(batch)
                 painted |= {index: finished(out) for index, out in zip(group, outputs, strict=True)}
         return painted[0] if alone else [painted[index] for index in range(len(given))]
 
@@ -197,7 +221,9 @@ class Pipeline:
         """Whether the network answers with a class, of a picture or of a pair, rather than with a picture."""
         return isinstance(self.network, Classifier | Siamese)
 
-    def classify(self, pictures: Sequence[Picture], *, batch_size: int = 32) -> list[Answer]:
+    def classify(
+        self, pictures: Sequence[Picture], *, batch_size: int = 32, views: Views | None = None
+    ) -> list[Answer]:
         """Say what class each picture is of.
 
         Each is brought to the size that the network was trained at, as in its validation: the largest square in
@@ -206,6 +232,7 @@ class Pipeline:
         Args:
             pictures: each as for calling the pipeline.
             batch_size: how many to look at together.
+            views: look at each picture in several ways and average the probabilities; see `Views`.
 
         Raises:
             PictureError: a file cannot be read, or a tensor is no picture.
@@ -215,10 +242,12 @@ class Pipeline:
             raise UserError(f"a pipeline of {type(self.network).__name__} does not classify pictures.")
         if isinstance(pictures, Image.Image | str | Path | Tensor):
             raise UserError("classify takes a list of pictures: pipeline.classify([picture]).")
-        return self._answers([self._square(picture) for picture in pictures], batch_size)
+        return self._answers([self._square(picture) for picture in pictures], batch_size, views)
 
-    def compare(self, pairs: Sequence[tuple[Picture, Picture]], *, batch_size: int = 32) -> list[Answer]:
-        """Say of each pair of pictures whether both show the same; see `classify`.
+    def compare(
+        self, pairs: Sequence[tuple[Picture, Picture]], *, batch_size: int = 32, views: Views | None = None
+    ) -> list[Answer]:
+        """Say of each pair of pictures whether both show the same; see `classify`. Views are of both alike.
 
         Raises:
             PictureError: a file cannot be read, or a tensor is no picture.
@@ -227,7 +256,7 @@ class Pipeline:
         if not isinstance(self.network, Siamese):
             raise UserError(f"a pipeline of {type(self.network).__name__} does not compare pictures.")
         joined = [torch.cat([self._square(one), self._square(other)]) for one, other in pairs]
-        return self._answers(joined, batch_size)
+        return self._answers(joined, batch_size, views)
 
     def _square(self, picture: Picture) -> Tensor:
         """A picture as the network was shown those that it was validated on."""
@@ -235,7 +264,7 @@ class Pipeline:
         read = images.to_picture(_as_tensor(picture))
         return images.to_tensor(Centre(size)(read)[0] if size else read)
 
-    def _answers(self, inputs: list[Tensor], batch_size: int) -> list[Answer]:
+    def _answers(self, inputs: list[Tensor], batch_size: int, views: Views | None) -> list[Answer]:
         _check_batch(batch_size)
         sizes = {tuple(shown.shape) for shown in inputs}
         if len(sizes) > 1:
@@ -245,10 +274,14 @@ class Pipeline:
             )
         names = self.classes.names if self.classes else ()
         found: list[Answer] = []
-        with _at_rest(self.network), torch.inference_mode():
+        with painting.at_rest(self.network):
             for first in range(0, len(inputs), batch_size):
-                batch = torch.stack(inputs[first : first + batch_size])
-                found += to_answers(self.network(batch.to(self.device)), names)
+                batch = torch.stack(inputs[first : first + batch_size]).to(self.device)
+                if views is None:
+                    sure = self.network(batch).float().softmax(dim=1)
+                else:
+                    sure = in_views(self.network, batch, views, labels=True)
+                found += to_answers(sure, names)
         return found
 
     @property
@@ -278,45 +311,15 @@ class Pipeline:
                 raise UserError(f"{name} {value} is impossible. Give {least} or more.")
         noise = latents(count, self.latent, seed)
         made: list[Image.Image] = []
-        with _at_rest(self.network), torch.inference_mode():
+        with painting.at_rest(self.network):
             for part in noise.split(batch_size):
                 made += [images.to_picture(picture) for picture in self.network(part.to(self.device))]
         return made
 
     def _finished(self) -> Callable[[Tensor], Image.Image]:
-        """What makes an output (C, H, W) a picture."""
+        """What makes an output (C, H, W), a picture, logits or probabilities, a picture."""
         classes = self.classes
-        return images.to_picture if classes is None else lambda logits: draw_mask(logits.argmax(dim=0), classes)
-
-    def _paint(self, batch: Tensor, tile: int | None, overlap: int) -> Tensor:
-        """Paint (N, 3, H, W) of any device; returns float32 on the CPU, `scale` times as large."""
-
-        def paint(part: Tensor) -> Tensor:
-            return self.network(part.to(self.device)).float().cpu()
-
-        height, width = batch.shape[2:]
-        if tile is None or height * width <= tile * tile or getattr(self.network, "bounded", False):
-            return paint(batch)
-        if not getattr(self.network, "tiles_exactly", False):
-            raise UserError(
-                f"a picture of {width}x{height} pixels is more than one tile of {tile}x{tile}, and this network "
-                "cannot be tiled: its self-attention or instance norm looks at the whole picture, so tiles would "
-                "not match in colour. Paint it whole (--tile 0, or tile=None) if memory allows, which with "
-                "attention grows with the square of the pixels; or scale the picture down."
-            )
-        return tiles.paint_tiled(paint, batch, tile, overlap, self.scale)
-
-
-@contextmanager
-def _at_rest(network: nn.Module) -> Iterator[None]:
-    """Hold the network in eval mode, and give every part the mode back that it had."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+        return images.to_picture if classes is None else lambda likely: draw_mask(likely.argmax(dim=0), classes)
 
 
 def _check_batch(batch_size: int) -> None:
@@ -334,14 +337,3 @@ def _as_tensor(picture: Picture) -> Tensor:
         return picture.detach().float().cpu()
     read = images.read(picture) if isinstance(picture, (str, Path)) else ImageOps.exif_transpose(picture)
     return images.to_tensor(read)
-
-
-def _batches(sizes: list[tuple[int, ...]], batch_size: int, tile: int | None) -> Iterator[list[int]]:
-    """Group the indices of pictures of equal (H, W)."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for index, size in enumerate(sizes):
-        groups.setdefault(size, []).append(index)
-    for (height, width), group in groups.items():
-        most = batch_size if tile is None else min(batch_size, max(1, tile * tile // (height * width)))
-        for first in range(0, len(group), most):
-            yield group[first : first + most]

@@ -11,7 +11,7 @@ from torch import nn
 import gangen
 from gangen.cli import main, name_results
 from gangen.errors import UserError
-from gangen.nets import Body, ImageHead, NoiseGenerator, UNet
+from gangen.nets import Body, ClassHead, Classifier, ImageHead, NoiseGenerator, UNet
 from gangen.pipeline import Pipeline
 from tests.fake_run import write_fake_run
 
@@ -113,6 +113,33 @@ def test_predict_draws_a_sketch_first(capsys, run, tmp_path):
     expected = np.asarray(Pipeline.from_pretrained(run, device="cpu")(sketch(Image.open(picture))))
     assert (drawn != plain).any()
     assert abs(drawn.astype(int) - expected).max() <= 1
+
+
+def test_predict_looks_twice_with_tta(capsys, run, tmp_path):
+    picture = photograph(tmp_path / "a.png", 41, 30)
+    code, *_ = gangen_says(
+        capsys, "predict", run, picture, "--out", tmp_path / "twice", "--tta", "--device", "cpu"
+    )
+    assert code == 0
+    gangen_says(capsys, "predict", run, picture, "--out", tmp_path / "once", "--device", "cpu")
+    twice, once = (np.asarray(Image.open(tmp_path / name / "a.png")).astype(int) for name in ("twice", "once"))
+    expected = np.asarray(Pipeline.from_pretrained(run, device="cpu")(picture, views=gangen.Views()))
+    assert abs(twice - expected).max() <= 1
+    assert abs(twice - once).max() > 1
+
+
+def test_predict_classifies_looking_twice_with_tta(capsys, tmp_path):
+    torch.manual_seed(0)
+    kinds = Pipeline(Classifier(Body("resnet18"), ClassHead(2)), config={"trained_size": 24})
+    kinds.save(tmp_path / "kinds")
+    picture = photograph(tmp_path / "a.png", 41, 30)
+    for name, words in (("twice", ["--tta"]), ("once", [])):
+        code, *_ = gangen_says(capsys, "predict", tmp_path / "kinds", picture, "--out", tmp_path / name, *words)
+        assert code == 0
+    (answer,) = kinds.classify([picture], views=gangen.Views())
+    table = (tmp_path / "twice" / "answers.csv").read_text()
+    assert f"{answer.probabilities['class 0']:.4f}" in table
+    assert table != (tmp_path / "once" / "answers.csv").read_text()
 
 
 def test_predict_tiles_and_tile_0_does_not(capsys, run, tmp_path, monkeypatch):

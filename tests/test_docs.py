@@ -95,7 +95,7 @@ def test_segmentation_in_a_few_lines_of_python(tmp_path: Path, monkeypatch: pyte
             )
     (tmp_path / "streets" / "codes.txt").write_text("ground\ncircle\nsquare\ntriangle\n")
     monkeypatch.chdir(tmp_path)
-    first, second = blocks((ROOT / "docs" / "labels.md").read_text(encoding="utf-8"), "python")
+    first, *others = blocks((ROOT / "docs" / "labels.md").read_text(encoding="utf-8"), "python")
     job = [line for line in first.splitlines() if line and not line.startswith(("from", "labels ="))]
     assert len(job) <= 6
     quick = {"fine_tune(8)": "fine_tune(1)", '"imagenet"': '"none"', "(96, 128)": "32", "resnet34": "resnet18"}
@@ -103,7 +103,7 @@ def test_segmentation_in_a_few_lines_of_python(tmp_path: Path, monkeypatch: pyte
         assert long in first
         first = first.replace(long, short)
     names: dict[str, object] = {}
-    exec(first + second, names)  # the page's own program
+    exec(first + "".join(others), names)  # the page's own program
     with Image.open("mask.png") as mask:
         assert (mask.mode, mask.size) == ("P", (48, 48))
     with Image.open("results.png") as results:

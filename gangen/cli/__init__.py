@@ -71,6 +71,7 @@ def predict(
     batch_size: int = 8,
     tile: int = 768,
     overlap: int = 64,
+    tta: bool = False,
     device: str | None = None,
 ) -> int:
     """Paint pictures of any size with the averaged generator of a training, or say what they show.
@@ -91,17 +92,21 @@ def predict(
         batch_size: how many pictures of equal size to paint together.
         tile: larger pictures are painted in tiles of this many pixels a side (a multiple of 32); 0 never tiles.
         overlap: by how many pixels tiles overlap (a multiple of 32); more makes them agree better.
+        tta: test-time augmentation: look at each picture mirrored too, mirror the answer back, and average both.
+            Takes twice the time.
         device: such as cpu, cuda or cuda:1. CUDA where there is one, else the CPU.
     """
     from tqdm import tqdm
 
     from gangen import images
     from gangen.pipeline import Pipeline
+    from gangen.views import Views
 
     named = name_results(pictures, out)
     pipeline = Pipeline.from_pretrained(run, device=device)
+    views = Views() if tta else None
     if pipeline.answers:
-        skipped = write_answers(pipeline, [picture for picture, _ in named], out, batch_size)
+        skipped = write_answers(pipeline, [picture for picture, _ in named], out, batch_size, views)
         sys.stdout.write(f"{len(named) - skipped} classified, {out / 'answers.csv'}, {skipped} skipped\n")
         return NOT_ALL if skipped else 0
     drawn = _drawn(pipeline) if draw else None
@@ -117,7 +122,11 @@ def predict(
                     skipped += 1
                     bar.write(f"skipped: {error}", file=sys.stderr)
             painted = pipeline(
-                [read for read, _ in readable], batch_size=batch_size, tile=tile or None, overlap=overlap
+                [read for read, _ in readable],
+                batch_size=batch_size,
+                tile=tile or None,
+                overlap=overlap,
+                views=views,
             )
             for picture_painted, (_, result) in zip(painted, readable, strict=True):
                 images.save(picture_painted, result)

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
     from gangen.answers import Answer
     from gangen.pipeline import Pipeline
+    from gangen.views import Views
 
 
-def write_answers(pipeline: Pipeline, pictures: list[Path], out: Path, batch_size: int) -> int:
+def write_answers(
+    pipeline: Pipeline, pictures: list[Path], out: Path, batch_size: int, views: Views | None = None
+) -> int:
     """Classify pictures, print each answer, and write them to `out`/answers.csv; gives how many were skipped.
 
     The table has the columns picture, label, probability, and each class's probability by its name.
@@ -46,7 +49,7 @@ def write_answers(pipeline: Pipeline, pictures: list[Path], out: Path, batch_siz
                 except PictureError as error:
                     bar.write(f"skipped: {error}", file=sys.stderr)
                 bar.update()
-            answers = pipeline.classify([picture for _, picture in readable], batch_size=batch_size)
+            answers = pipeline.classify([picture for _, picture in readable], batch_size=batch_size, views=views)
             found += zip((path for path, _ in readable), answers, strict=True)
     if not found:
         raise PictureError(f"none of the {len(pictures)} pictures could be read, so nothing was classified.")

@@ -58,6 +58,10 @@ class Colorizer(nn.Module):
             chroma = F.interpolate(chroma, size, mode="bilinear")
         return colour.from_lab(light, chroma)
 
+    def with_lightness(self, coloured: Tensor, x: Tensor) -> Tensor:
+        """Pictures (N, 3, H, W) in [-1, 1] with the lightness of `x`, and with their own chroma."""
+        return colour.from_lab(colour.lightness(x), colour.to_lab(coloured)[:, 1:])
+
     @property
     def tiles_exactly(self) -> bool:
         """Whether the answer at a place depends on its surroundings alone."""

@@ -40,6 +40,7 @@ from gangen.train import (
 )
 from gangen.train.finetune import NAME
 from gangen.train.showing import shown
+from gangen.views import Views
 
 LabelSet = Masks | ClassSet | SamePairs
 
@@ -159,10 +160,10 @@ class Learner:
         about = {"classes": asdict(self.classes), "trained_size": size}
         return Pipeline(network, config=about)
 
-    def predict(self, picture: Picture) -> Image.Image | Answer:
-        """The mask of a picture of any size, or its class."""
+    def predict(self, picture: Picture, views: Views | None = None) -> Image.Image | Answer:
+        """The mask of a picture of any size, or its class; with `views` the average of several looks at it."""
         pipeline = self.pipeline
-        return pipeline.classify([picture])[0] if pipeline.answers else pipeline(picture)
+        return pipeline.classify([picture], views=views)[0] if pipeline.answers else pipeline(picture, views=views)
 
     def show_results(self, count: int = 8) -> Image.Image:
         """A sheet of validation pictures with the network's answers beside the truth.

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gangen import Learner, Pipeline
+from gangen import Learner, Pipeline, Views
 from gangen.cli import main as gangen
 from gangen.data import open_classes, open_same, open_scenes
 from gangen.errors import RunError, UserError
@@ -190,6 +190,9 @@ def test_a_learner_goes_on_in_its_newest_folder(tmp_path: Path, monkeypatch: pyt
     whole.fine_tune(1, frozen_epochs=1)
     assert whole.run == Path("runs/classifier")
     assert whole.predict(tmp_path / "data" / "dark" / "00.png").label in ("dark", "bright")  # type: ignore[union-attr]
+    (twice,) = whole.pipeline.classify([tmp_path / "data" / "dark" / "00.png"], views=Views())
+    assert whole.predict(tmp_path / "data" / "dark" / "00.png", views=Views()) == twice
+    assert whole.predict(tmp_path / "data" / "dark" / "00.png") != twice
     with pytest.raises(ConnectionError):
         learner(Cut()).fine_tune(1, frozen_epochs=1)
     other = learner(Callback())
