@@ -3,11 +3,12 @@
     pip install "gangen[peers]"
     python benchmarks/camvid.py --data camvid --weights resnet34.safetensors
 
-All begin from one file of weights of a ResNet-34, learn from the same 367 pictures for as many epochs, the first
-with the body held, at the same peak rate, with pictures mirrored, enlarged and lit as strongly; and all are judged
-on the same 101 pictures by the same count, Void aside. What is timed is the call that trains, validation after each
-epoch included for gangen and fastai. segmentation_models_pytorch has no loop: its network learns in one as its users
-write it, from gangen's data. On a GPU, `--size 360 480 --epochs 30` is the size that CamVid's numbers are known for.
+All begin from one file of weights of a ResNet-34, learn from the same 367 pictures for as many epochs, the
+first with the body held, at the same peak rate, with pictures mirrored, enlarged and lit as strongly; and all
+are judged on the same 101 pictures by the same count, Void aside. What is timed is the call that trains,
+validation after each epoch included for gangen and fastai. segmentation_models_pytorch has no loop: its network
+learns in one as its users write it, from gangen's data. On a GPU, `--size 360 480 --epochs 30` is the size that
+CamVid's numbers are known for.
 """
 
 from __future__ import annotations

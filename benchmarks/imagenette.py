@@ -3,9 +3,9 @@
     pip install "gangen[peers]"
     python benchmarks/imagenette.py --data imagenette --weights resnet34.safetensors
 
-Both begin from one file of weights of a ResNet-34 and learn from the same pictures for as many epochs, the first
-with the body held, at the same peak rate, with pictures mirrored, enlarged and lit as strongly; and both are judged
-on the same pictures. What is timed is the call that trains, validation after each epoch included.
+Both begin from one file of weights of a ResNet-34 and learn from the same pictures for as many epochs, the
+first with the body held, at the same peak rate, with pictures mirrored, enlarged and lit as strongly; and both
+are judged on the same pictures. What is timed is the call that trains, validation after each epoch included.
 """
 
 from __future__ import annotations
