@@ -129,11 +129,11 @@ def evaluate_run(
     pipeline = Pipeline.from_pretrained(folder, device=device)
     if pipeline.classes is not None:
         raise UserError(
-            f"{run} answers with labels, and these metrics are of pictures. Its own validation is in report.html "
-            "and log.jsonl, and how it was measured in protocols.json."
+            f"{run} answers with labels, and these metrics are of pictures. Judge it with evaluate_labels, or "
+            "`gangen evaluate` without them."
         )
     pairs = _open(Path(run), flags or DataFlags(), pipeline)
-    seed = int(_own_flags(Path(run)).get("seed", 0))
+    seed = int(own_flags(Path(run)).get("seed", 0))
     seeded = Seeded(pairs, seed)
     done = Evaluation()
 
@@ -176,7 +176,7 @@ def evaluate_run(
 
 def _open(run: Path, flags: DataFlags, pipeline: Pipeline) -> Pairs:
     """The validation pairs that the flags, and where they are silent the run, tell."""
-    own = _own_flags(run)
+    own = own_flags(run)
     if flags.draw and (flags.input_folder or flags.target_folder or flags.side_by_side):
         raise UserError("--draw makes the inputs from the targets, so it does not go with folders or halves.")
     if flags.data is None and "data" not in own:
@@ -231,7 +231,7 @@ def _told_inputs(pairs: Pairs, pipeline: Pipeline, seed: int) -> str:
     return "drawn sketches" if wanted == "sketch" else f"{wanted}, 1/{pairs.scale} of the size, seed {seed}"
 
 
-def _own_flags(run: Path) -> dict[str, Any]:
+def own_flags(run: Path) -> dict[str, Any]:
     """The flags that a run was trained with; none where `run` is no run folder of a recipe."""
     try:
         config = json.loads((run / "config.json").read_text(encoding="utf-8"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,12 @@ def read_config(path: Path) -> dict[str, Any]:
             "pipeline/ folder of a run; if a newer gangen wrote it, upgrade: pip install -U gangen."
         )
     return config
+
+
+def answer_count(described: Mapping[str, Any]) -> int | None:
+    """How many classes a network of this config tells apart; None for one that paints."""
+    head = described.get("head")
+    return head.get("classes", head.get("outputs")) if isinstance(head, Mapping) else None
 
 
 def build(described: dict[str, Any], folder: Path) -> nn.Module:

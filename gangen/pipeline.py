@@ -19,7 +19,7 @@ from gangen.answers import Answer, to_answers
 from gangen.data.augment import Centre
 from gangen.errors import PictureError, RunError, UserError
 from gangen.labels import Classes, draw_mask
-from gangen.loading import FORMAT, NETWORKS, build, find_pipeline, read_config
+from gangen.loading import FORMAT, NETWORKS, answer_count, build, find_pipeline, read_config
 from gangen.nets import Classifier, Siamese, latents
 from gangen.views import Views, in_views
 
@@ -207,8 +207,7 @@ class Pipeline:
     @property
     def classes(self) -> Classes | None:
         """What a network that labels pixels or pictures tells apart; None for one that paints."""
-        head = getattr(self.network, "config", {}).get("head")
-        count = head.get("classes", head.get("outputs")) if isinstance(head, Mapping) else None
+        count = answer_count(getattr(self.network, "config", {}))
         if count is None:
             return None
         told = self.config.get("classes")

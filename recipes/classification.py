@@ -22,11 +22,9 @@ from torch import Tensor
 from gangen import recipe
 from gangen.data import Augment, Batch, open_classes
 from gangen.losses import cross_entropy
-from gangen.metrics import CountMetric, accuracy, top_k_accuracy
+from gangen.metrics import class_metrics
 from gangen.nets import ClassHead, Classifier
 from gangen.train import ClassSamples, Nets
-
-_MANY = 10
 
 
 @dataclass(kw_only=True)
@@ -67,8 +65,6 @@ def main(flags: Classification) -> None:
         loss = cross_entropy(nets.network(batch.input), batch.target, smoothing=flags.smoothing)
         return {"cross_entropy": loss}
 
-    metrics: list[CountMetric] = [accuracy(len(classes))]
-    metrics += [top_k_accuracy(5)] if len(classes) >= _MANY else []
     recipe.teach(
         run,
         flags,
@@ -77,7 +73,7 @@ def main(flags: Classification) -> None:
         tell,
         body=body,
         classes=classes,
-        metrics=metrics,
+        metrics=class_metrics(len(classes)),
         samples=ClassSamples,
     )
 

@@ -22,10 +22,10 @@ from typing import Literal
 from torch import Tensor
 
 from gangen import recipe
-from gangen.data import VOID, Augment, Batch, open_masks
+from gangen.data import VOID, Augment, Batch, open_masks, wide_size
 from gangen.errors import UserError
 from gangen.losses import cross_entropy, dice, focal, lovasz, tversky
-from gangen.metrics import accuracy, class_ious, mean_dice, mean_iou
+from gangen.metrics import mask_metrics
 from gangen.nets import MaskHead, UNet
 from gangen.train import MaskSamples, Nets
 
@@ -73,8 +73,7 @@ def main(flags: Segmentation) -> None:
     if not 0.1 <= flags.wide <= 10:
         raise UserError(f"--wide {flags.wide}: expected width by height, from 0.1 to 10, like 1.333.")
     run = recipe.Run("segmentation", flags)
-    tall = flags.size if flags.wide >= 1 else round(flags.size / flags.wide)
-    size = (tall, round(flags.wide * tall))
+    size = wide_size(flags.size, flags.wide)
     train, held_out = open_masks(
         flags.data,
         pictures=flags.pictures,
@@ -96,8 +95,6 @@ def main(flags: Segmentation) -> None:
         terms = {flags.loss: compare(logits, batch.target)}
         return terms | ({"overlap": flags.overlap * dice(logits, batch.target)} if flags.overlap else {})
 
-    count = len(classes)
-    metrics = [mean_iou(count), accuracy(count, "pixel_accuracy"), mean_dice(count), *class_ious(classes.names)]
     recipe.teach(
         run,
         flags,
@@ -106,7 +103,7 @@ def main(flags: Segmentation) -> None:
         label,
         body=body,
         classes=classes,
-        metrics=metrics,
+        metrics=mask_metrics(classes.names),
         samples=MaskSamples,
     )
 

@@ -10,7 +10,9 @@ FLOORS = {
     **dict.fromkeys(["nets", "losses", "data", "metrics"], 1),
     "train": 2,
     **dict.fromkeys(
-        ["answers", "tiles", "loading", "painting", "pipeline", "views", "evaluation", "export", "report"], 3
+        ["answers", "tiles", "loading", "painting", "pipeline", "views", "evaluation", "label_evaluation"]
+        + ["export", "report"],
+        3,
     ),
     **dict.fromkeys(["recipe", "cli"], 4),
     **dict.fromkeys(["recipes", "benchmarks"], 5),

@@ -39,6 +39,8 @@ MetricName = Literal[
 LPIPS and DISTS are added by their weights.
 """
 
+_USUAL: tuple[MetricName, ...] = ("l1", "psnr", "ssim", "saturation_gap", "colourfulness_gap")
+
 _Metrics = Annotated[tuple[MetricName, ...], arg(aliases=["--metrics"])]
 
 
@@ -97,7 +99,7 @@ def evaluate(
     draw: bool = False,
     all: bool = False,
     size: int | None = None,
-    metric: _Metrics = ("l1", "psnr", "ssim", "saturation_gap", "colourfulness_gap"),
+    metric: _Metrics = _USUAL,
     channel: Literal["rgb", "y"] = "rgb",
     crop: int = 0,
     lpips_weights: Path | None = None,
@@ -110,8 +112,13 @@ def evaluate(
 ) -> int:
     """Paint the inputs of validation pairs with the generator of a training, and judge what it painted.
 
+    Or let the network of a training answer with masks or classes, and judge these by the labels: with all metrics
+    that there are for them, which no flag names.
+
     With no flags the pairs are those that the run was validated on. Of other data the folder val/ is taken, or
     where there is none the share that training would hold out.
+
+    Example: gangen evaluate runs/segmentation --data my_test --all
 
     Example: gangen evaluate runs/first --data my_pairs --input-folder sketch --target-folder color
 
@@ -119,7 +126,7 @@ def evaluate(
         run: a run folder, a pipeline folder, or OWNER/NAME on the Hugging Face hub.
         data: folder with the pictures; by default the run's own.
         input_folder: folder of the inputs inside the data; equal names make a pair. Needs --target-folder.
-        target_folder: folder of the pictures that belong to the inputs.
+        target_folder: folder of the pictures that belong to the inputs, or of their label pictures.
         side_by_side: each picture holds input and target, the input on this side.
         draw: the inputs are made from the pictures (sketches, small or spoilt ones, as the generator takes them),
             also where the run was trained on pairs.
@@ -140,12 +147,20 @@ def evaluate(
         device: such as cpu, cuda or cuda:1. CUDA where there is one, else the CPU.
     """
     from gangen.evaluation import DataFlags, evaluate_run
+    from gangen.label_evaluation import answers_with_labels, evaluate_labels
 
     flags = DataFlags(data, input_folder, target_folder, side_by_side, draw, size, all)
     weights = _Weights(lpips_weights, dists_weights, features, feature_net)
-    measures = _measures(metric, channel, crop, weights)
     with _telling():
-        done = evaluate_run(run, measures, flags, batch_size=batch_size, device=device)
+        if answers_with_labels(run):
+            if (metric, channel, crop, weights) != (_USUAL, "rgb", 0, _Weights(None, None, None, "inception")):
+                raise UserError(
+                    f"{run} answers with labels, and the metrics that flags name are of pictures. Leave them out."
+                )
+            done = evaluate_labels(run, flags, batch_size=batch_size, device=device)
+        else:
+            measures = _measures(metric, channel, crop, weights)
+            done = evaluate_run(run, measures, flags, batch_size=batch_size, device=device)
     return _tell(done, out)
 
 
@@ -273,7 +288,9 @@ def _tell(done: Evaluation, out: Path | None) -> int:
 
 def _count(result: Result) -> str:
     counts = result.protocol.get("counts")
-    return f"{counts['outputs']}, {counts['targets']}" if counts else str(len(result.values))
+    if counts:
+        return f"{counts['outputs']}, {counts['targets']}"
+    return str(result.protocol.get("samples", len(result.values)))
 
 
 def _say(interval: Interval | None) -> str:

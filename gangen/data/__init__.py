@@ -1,6 +1,6 @@
 """Data sets: where samples come from, which are for training, and how they are varied."""
 
-from gangen.data.augment import Augment, Centre, Crop, Size, Whole
+from gangen.data.augment import Augment, Centre, Crop, Size, Whole, wide_size
 from gangen.data.batch import Batch
 from gangen.data.classes import ClassFiles, ClassSet, open_classes
 from gangen.data.codes import VOID, Codes
@@ -57,4 +57,5 @@ __all__ = [
     "sketch",
     "split",
     "stained_glass",
+    "wide_size",
 ]

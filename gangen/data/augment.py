@@ -26,6 +26,12 @@ Transform = Callable[..., tuple[Any, ...]]
 mask comes and goes as torchvision's `tv_tensors.Mask`, (H, W), whose values are moved but never mixed."""
 
 
+def wide_size(shorter: int, wide: float) -> tuple[int, int]:
+    """Height and width of pictures by their shorter side in pixels and their width by their height."""
+    tall = shorter if wide >= 1 else round(shorter / wide)
+    return tall, round(wide * tall)
+
+
 @dataclass(frozen=True)
 class Augment:
     """Random crop, mirror and colours for training, the same for all pictures of a sample.

@@ -145,6 +145,27 @@ def open_masks(
     """
     if root is None:
         return _drawn(size, augment, prepare)
+    found = find_masks(root, labels=labels, codes=codes, pictures=pictures, ignored=ignored)
+    if len(found) == 1:
+        training, kept = split(found[0].names, validation)
+        found = [found[0].select(training), found[0].select(kept)]
+    source: Source = Kept(found[0], keep) if keep else found[0]
+    classes = found[0].codes.classes
+    return (
+        Masks(source, augment or Augment(size), classes),
+        Masks(found[1], prepare or Centre(size), classes),
+    )
+
+
+def find_masks(
+    root: str | Path,
+    *,
+    labels: LabelPath | str | Path = "labels",
+    codes: CodesLike | Codes = "codes.txt",
+    pictures: str | Path | None = None,
+    ignored: Sequence[str] = VOID,
+) -> list[LabelledFiles]:
+    """The files for training and validation, or all of them where they are yet to be split; see `open_masks`."""
     root = Path(root)
     given = codes if isinstance(codes, Codes) else Codes.of(_inside(root, codes), ignored)
     folder: str | Path = "images" if pictures is None else pictures
@@ -157,14 +178,7 @@ def open_masks(
             continue
         beside = labels if callable(labels) else _beside(place, Path(folder), Path(labels))
         found.append(_open(place, beside, given))
-    if len(found) == 1:
-        training, kept = split(found[0].names, validation)
-        found = [found[0].select(training), found[0].select(kept)]
-    source: Source = Kept(found[0], keep) if keep else found[0]
-    return (
-        Masks(source, augment or Augment(size), given.classes),
-        Masks(found[1], prepare or Centre(size), given.classes),
-    )
+    return found
 
 
 def _drawn(size: Size, augment: Transform | None, prepare: Transform | None) -> tuple[Masks, Masks]:

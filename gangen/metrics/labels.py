@@ -17,6 +17,9 @@ from gangen.errors import UserError
 from gangen.labels import IGNORED
 from gangen.metrics.protocol import Better
 
+_MANY = 10
+"""From so many classes on, it is told as well how often the label is among the five likeliest."""
+
 Count = Callable[[Tensor, Tensor], Tensor]
 """Outputs and targets of a batch to counts, int64 of any shape, which are added up. Hashable: metrics with equal
 counts share their work."""
@@ -122,6 +125,17 @@ def mean_dice(classes: int) -> CountMetric:
         return _over_present(2 * ious / (1 + ious))
 
     return _metric("mean_dice", Confusion(classes), dice)
+
+
+def mask_metrics(names: Sequence[str]) -> list[CountMetric]:
+    """What masks of classes of these names are usually judged by, the mean IoU first."""
+    count = len(names)
+    return [mean_iou(count), accuracy(count, "pixel_accuracy"), mean_dice(count), *class_ious(names)]
+
+
+def class_metrics(classes: int) -> list[CountMetric]:
+    """What answers with one of so many classes are usually judged by, the accuracy first."""
+    return [accuracy(classes), *([top_k_accuracy(5)] if classes >= _MANY else [])]
 
 
 def _metric(name: str, counts: Count, function: Callable[[Tensor], float]) -> CountMetric:

@@ -4,11 +4,12 @@ from gangen.train.callback import Callback
 from gangen.train.finetune import fine_tune, steps_of
 from gangen.train.interrupt import Interrupted
 from gangen.train.launch import launch, set_seed
-from gangen.train.lr_find import Rates, lr_find
+from gangen.train.lr_find import lr_find
 from gangen.train.mistakes import Mistake, Mistakes
 from gangen.train.nogan import NoGan, alike, nogan_phases
 from gangen.train.phase import Phase, Player
 from gangen.train.progress import Progress, Timing
+from gangen.train.rates import Rates
 from gangen.train.samples import ClassSamples, FromLatents, Grids, MaskSamples, Samples
 from gangen.train.seats import Nets
 from gangen.train.switcher import Adaptive, Alternate, Switcher, Together

@@ -6,37 +6,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from gangen.errors import UserError
 from gangen.train.feed import Feed, seeded
 from gangen.train.phase import Player
+from gangen.train.rates import Rates
 from gangen.train.schedule import constant
 from gangen.train.seats import Nets, Seat, Shared, share
-
-
-@dataclass(frozen=True)
-class Rates:
-    """What the test found.
-
-    Attributes:
-        rates: the rate of each step.
-        losses: the loss of each step, before the step; over all processes.
-        valley: a rate two thirds into the longest fall of the loss: a good peak rate for `fine_tune`.
-        steepest: the rate where the smoothed loss falls most steeply; more daring than the other.
-    """
-
-    rates: tuple[float, ...]
-    losses: tuple[float, ...]
-    valley: float
-    steepest: float
 
 
 def lr_find(
@@ -143,7 +127,7 @@ def _steepest(rates: tuple[float, ...], losses: tuple[float, ...]) -> float:
 @contextmanager
 def _as_it_was(network: nn.Module) -> Iterator[None]:
     """Put the network's weights, buffers, gradients and modes back afterwards; in place, whatever holds them."""
-    state = {key: value.clone() for key, value in network.state_dict().items()}
+    state = {name: value.detach().clone() for name, value in _tensors(network)}
     gradients = [(parameter, parameter.grad) for parameter in network.parameters()]
     modes = [(module, module.training) for module in network.modules()]
     devices = {value.device for value in state.values()}
@@ -154,8 +138,8 @@ def _as_it_was(network: nn.Module) -> Iterator[None]:
         yield
     finally:
         with torch.no_grad():
-            for key, value in network.state_dict().items():
-                value.copy_(state[key])
+            for name, value in _tensors(network):
+                value.copy_(state[name])
         if len(devices) == 1:
             network.to(next(iter(devices)))
         for parameter, gradient in gradients:
@@ -164,3 +148,9 @@ def _as_it_was(network: nn.Module) -> Iterator[None]:
             module.training = mode
         if cuda:
             torch.cuda.set_rng_state_all(cuda)
+
+
+def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """All that a network holds, by name; unlike a state dict, buffers that are not saved with it too."""
+    yield from network.named_parameters()
+    yield from network.named_buffers()

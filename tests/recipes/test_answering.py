@@ -2,7 +2,10 @@
 
 import csv
 import json
+import math
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +16,8 @@ from gangen import Learner, Pipeline, Views
 from gangen.cli import main as gangen
 from gangen.data import open_classes, open_same, open_scenes
 from gangen.errors import RunError, UserError
+from gangen.evaluation import evaluate_run
+from gangen.metrics import read_results
 from gangen.nets import Body, ClassHead, Classifier, Siamese
 from gangen.train import Callback
 from tests.recipes.running import crops, records, train
@@ -63,9 +68,7 @@ def test_segmentation_measures_what_it_learns(segmented: Path) -> None:
     assert min(Image.open(segmented / "top_losses.png").size) > 100
 
 
-def test_it_paints_masks_of_any_size(
-    segmented: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_paints_masks_of_any_size(segmented: Path, scenes: Path, tmp_path: Path) -> None:
     pipeline = Pipeline.from_pretrained(segmented)
     assert pipeline.classes is not None
     assert pipeline.classes.names == ("ground", "circle", "square", "triangle", "star")
@@ -81,11 +84,36 @@ def test_it_paints_masks_of_any_size(
         expected = pipeline(scenes / "val" / "images" / "0.png")
         assert np.array_equal(np.asarray(written), np.asarray(expected))
         assert written.convert("RGB").getpixel((9, 9)) == pipeline.classes.colours[np.asarray(expected)[9, 9]]
-    with pytest.raises(SystemExit, match="2"):
-        gangen(["evaluate", str(segmented)])
-    assert "answers with labels" in capsys.readouterr().err
     with pytest.raises(UserError, match="does not classify"):
         pipeline.classify([Image.new("RGB", (9, 9))])
+
+
+def evaluated(run: Path, out: Path) -> dict[str, float]:
+    """What `gangen evaluate` writes of a run, on its own data."""
+    with pytest.raises(SystemExit, match="0"):
+        gangen(["evaluate", str(run), "--out", str(out), "--device", "cpu"])
+    return {result.metric: result.value for result in read_results(out)}
+
+
+def logged(run: Path) -> Any:
+    """The numbers of a run's last validation, without the classes that were nowhere."""
+    last = records(run, "validation")[-1]
+    told = [name for name in last if name.startswith(("accuracy", "pixel_accuracy", "mean_", "iou/"))]
+    return pytest.approx({name: last[name] for name in told if math.isfinite(last[name])}, abs=1e-6)
+
+
+def test_evaluating_it_gives_the_numbers_of_its_own_validation(
+    segmented: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = evaluated(segmented, tmp_path / "results.json")
+    assert found == logged(segmented)
+    assert "iou/circle" in found
+    assert re.search(r"mean_iou +0\.\d+ +– +4 +higher", capsys.readouterr().out)
+    with pytest.raises(SystemExit, match="2"):
+        gangen(["evaluate", str(segmented), "--metric", "psnr"])
+    assert "answers with labels, and the metrics that flags name are of pictures" in capsys.readouterr().err
+    with pytest.raises(UserError, match="evaluate_labels"):
+        evaluate_run(segmented, [])
 
 
 def test_a_bad_label_ends_it_before_the_first_epoch_does(scenes: Path, tmp_path: Path) -> None:
@@ -132,6 +160,7 @@ def test_classification_answers_and_writes_a_table(tmp_path: Path, capsys: pytes
     )
     found = records(run, "validation")
     assert len(found) == 6
+    assert evaluated(run, tmp_path / "results.json") == logged(run)
     pipeline = Pipeline.from_pretrained(run)
     (answer,) = pipeline.classify([data / "dark" / "00.png"])
     assert answer.label == max(answer.probabilities, key=answer.probabilities.__getitem__)
@@ -161,6 +190,7 @@ def test_two_pictures_are_compared(tmp_path: Path) -> None:
         crops(root / f"thing-{number}", count=3, side=16)
     run = train("siamese", "SiameseFlags", data=root, out=tmp_path / "run", validation=0.4, **SHORT)
     assert 0 <= records(run, "validation")[-1]["accuracy"] <= 1
+    assert evaluated(run, tmp_path / "results.json") == logged(run)
     pipeline = Pipeline.from_pretrained(run)
     one, other = root / "thing-0" / "00.png", root / "thing-1" / "01.png"
     first, turned = pipeline.compare([(one, other), (other, one)])

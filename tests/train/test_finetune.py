@@ -39,9 +39,11 @@ class Small(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.early, self.norm = nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8)
+        self.register_buffer("seen", torch.zeros(()), persistent=False)
         self.late = nn.Conv2d(8, 8, 3, 1, 1)
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        self.seen += len(x)
         return [self.late(torch.relu(self.norm(self.early(x))))]
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
@@ -173,6 +175,7 @@ def test_the_range_test_leaves_everything_as_it_was() -> None:
     player = Player("network", net, tell)
     found = lr_find(player, Shades(), batch_size=4, steps=40)
     assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+    assert net.body.seen == 4, "a buffer that is not saved with the network"
     assert all(torch.equal(p.grad, grad) for p, grad in zip(net.parameters(), held, strict=True))
     assert differences(optimizer.state_dict(), moments) == []
     assert torch.equal(torch.get_rng_state(), generators[0])
