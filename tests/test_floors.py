@@ -9,11 +9,8 @@ FLOORS = {
     **dict.fromkeys(["colour", "errors", "files", "images", "labels", "weights"], 0),
     **dict.fromkeys(["nets", "losses", "data", "metrics"], 1),
     "train": 2,
-    **dict.fromkeys(
-        ["answers", "tiles", "loading", "painting", "pipeline", "views", "evaluation", "label_evaluation"]
-        + ["export", "report"],
-        3,
-    ),
+    **dict.fromkeys(["answers", "tiles", "loading", "painting", "pipeline", "views"], 3),
+    **dict.fromkeys(["evaluation", "label_evaluation", "export", "report"], 3),
     **dict.fromkeys(["recipe", "cli"], 4),
     **dict.fromkeys(["recipes", "benchmarks"], 5),
 }
