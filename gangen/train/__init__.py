@@ -2,6 +2,7 @@
 
 from gangen.train.callback import Callback
 from gangen.train.finetune import fine_tune, steps_of
+from gangen.train.game import play
 from gangen.train.interrupt import Interrupted
 from gangen.train.launch import launch, set_seed
 from gangen.train.lr_find import Rates, lr_find
@@ -45,6 +46,7 @@ __all__ = [
     "launch",
     "lr_find",
     "nogan_phases",
+    "play",
     "set_seed",
     "steps_of",
 ]
