@@ -28,7 +28,7 @@ from gangen.errors import UserError
 from gangen.losses import cross_entropy, dice, focal, label_maps, lovasz, tversky
 from gangen.metrics import accuracy, class_ious, mean_dice, mean_iou
 from gangen.nets import MaskHead, PatchCritic, UNet
-from gangen.train import MaskSamples, Nets, Together, play
+from gangen.train import MaskSamples, Nets, Together, game_phases
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": cross_entropy,
@@ -105,16 +105,16 @@ def main(flags: Segmentation) -> None:
         return likeness(nets.network(batch.input), batch)
 
     epoch = run.epoch(train)
-    game = play(
+    game = game_phases(
         network,
-        # With patches of 34 pixels, as in the paper
+        # Patches of 34 pixels: it sees parts of shapes, which no loss of single pixels does
         PatchCritic(len(classes), condition_channels=3, width=32, layers=2),
         likeness,
         steps=(epoch if flags.adversarial_epochs else 0, flags.adversarial_epochs * epoch),
         lr=(flags.lr / 2000, flags.lr / 20),
         fool=flags.fool,
         switcher=Together(),
-        shown=lambda logits, batch: label_maps(logits, batch.target),
+        judged=lambda logits, batch: label_maps(logits, batch.target),
         condition=lambda batch: batch.input,
         ema=flags.ema,
         name="network",

@@ -17,11 +17,11 @@ from gangen.train.switcher import Switcher
 Likeness = Callable[[Tensor, Batch], dict[str, Tensor]]
 """What an output is compared with its batch by: named scalars, as of a loss."""
 
-Shown = Callable[[Tensor, Batch], tuple[Tensor, Tensor]]
+Judged = Callable[[Tensor, Batch], tuple[Tensor, Tensor]]
 """What the critic is to tell apart, real and fake, from an output and its batch."""
 
 
-def play(
+def game_phases(
     network: nn.Module,
     critic: nn.Module,
     likeness: Likeness,
@@ -31,7 +31,7 @@ def play(
     critic_lr: float = 2e-4,
     fool: float,
     switcher: Switcher,
-    shown: Shown | None = None,
+    judged: Judged | None = None,
     condition: Callable[[Batch], Tensor] | None = None,
     pair: Adversarial | None = None,
     ema: float = 0.0,
@@ -48,7 +48,7 @@ def play(
         critic_lr: learning rate of the critic.
         fool: weight of the critic's opinion in the network's loss.
         switcher: passes the turn in the game.
-        shown: what the critic sees of an output and its batch; the target and the output themselves when None.
+        judged: what the critic sees of an output and its batch; the target and the output themselves when None.
         condition: what a conditional critic sees besides, such as the input; None for one that does not.
         pair: the two adversarial losses; `bce()` when None.
         ema: decay of the moving average of the network's weights in the game.
@@ -58,12 +58,12 @@ def play(
 
     def judge(nets: Nets, batch: Batch) -> dict[str, Tensor]:
         output = getattr(nets, name)(batch.input)
-        real, fake = shown(output, batch) if shown else (batch.target, output)
+        real, fake = judged(output, batch) if judged else (batch.target, output)
         return critic_terms(nets.critic, real, fake, losses, condition=condition(batch) if condition else None)
 
     def persuade(nets: Nets, batch: Batch) -> dict[str, Tensor]:
         output = getattr(nets, name)(batch.input)
-        fake = shown(output, batch)[1] if shown else output
+        fake = judged(output, batch)[1] if judged else output
         opinion = nets.critic(fake, condition(batch)) if condition else nets.critic(fake)
         return {**likeness(output, batch), "adversarial": fool * losses.generator(opinion)}
 

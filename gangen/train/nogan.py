@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from gangen.data import Batch
 from gangen.losses import Adversarial, Perceptual, l1
 from gangen.nets import Body
-from gangen.train.game import Likeness, play
+from gangen.train.game import Likeness, game_phases
 from gangen.train.phase import Phase, Player
 from gangen.train.schedule import one_cycle
 from gangen.train.seats import Nets
@@ -99,7 +99,7 @@ def nogan_phases(
         *phases,
         *(Phase(name, [alone()], steps, data=data, batch_size=size) for name, data, size in first),
         Phase("generator", [alone()], steps),
-        *play(
+        *game_phases(
             generator,
             critic,
             play_likeness or likeness,

@@ -9,7 +9,7 @@ from gangen.data import Batch
 from gangen.labels import IGNORED
 from gangen.losses import label_maps
 from gangen.nets import PatchCritic
-from gangen.train import Together, Trainer, play
+from gangen.train import Together, Trainer, game_phases
 from tests.train.toys import bits, differences
 
 
@@ -40,11 +40,11 @@ class Preference(nn.Module):
 
 def game(network: nn.Module, critic: nn.Module, **options):  # type: ignore[no-untyped-def]
     settings = {"lr": 1e-2, "fool": 1.0, "switcher": Together(), "name": "network"} | options
-    phases = play(
+    phases = game_phases(
         network,
         critic,
         lambda logits, batch: {"nothing": 0 * logits.sum()},
-        shown=lambda logits, batch: label_maps(logits, batch.target),
+        judged=lambda logits, batch: label_maps(logits, batch.target),
         condition=lambda batch: batch.input,
         **settings,
     )
