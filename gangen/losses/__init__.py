@@ -14,7 +14,7 @@ from gangen.losses.adversarial import (
 from gangen.losses.colour import chroma, chroma_gap, saturation_moment
 from gangen.losses.critic import critic_terms
 from gangen.losses.diffaugment import diff_augment
-from gangen.losses.labels import check_labels, cross_entropy, dice, focal, lovasz, tversky
+from gangen.losses.labels import check_labels, cross_entropy, dice, focal, label_maps, lovasz, tversky
 from gangen.losses.penalties import due, gradient_penalty, mix, r1
 from gangen.losses.perceptual import Perceptual, Restyle
 from gangen.losses.pixel import charbonnier, l1, l2, total_variation
@@ -44,6 +44,7 @@ __all__ = [
     "judge_all",
     "l1",
     "l2",
+    "label_maps",
     "least_squares",
     "lovasz",
     "mix",

@@ -1,4 +1,4 @@
-"""Losses of labels: of one class for every pixel, or for every picture.
+"""Losses of labels: of one class for every pixel, or for every picture; and what a critic of labels looks at.
 
 All take logits (N, K, ...) for K classes, and int64 labels (N, ...): (N, H, W) for masks, (N,) for pictures.
 Places whose label is `ignored` count nowhere, and a batch of nothing else gives 0.
@@ -104,6 +104,45 @@ def lovasz(logits: Tensor, target: Tensor, *, ignored: int = IGNORED) -> Tensor:
     probable, true = _per_class(logits, target, ignored)
     errors, order = (true - probable).abs().sort(dim=1, descending=True)
     return _over_present((errors * _jaccard_steps(true.gather(1, order))).sum(dim=1), true)
+
+
+def label_maps(
+    logits: Tensor, target: Tensor, *, sure: float = 0.9, ignored: int = IGNORED
+) -> tuple[Tensor, Tensor]:
+    """What a critic of label maps is to tell apart: the labels as a map, and the network's probabilities.
+
+    Luc et al. 2016, "Semantic Segmentation using Adversarial Networks" (arXiv:1611.08408), section 3.2, in its
+    third variant, "scaling": at each place the label's class gets what the network gives it, `sure` at least, and
+    the other classes share the rest as they do in the network's answer. Of plain ones and zeros the critic would
+    know by their sharpness alone, and the network could please it only by being too sure; so, both maps are equal
+    wherever the network is right and sure. Ignored places are zero in both, and no gradient comes from them.
+
+    Args:
+        logits: (N, K, ...).
+        target: (N, ...) int64.
+        sure: least probability of the right class in the map of the labels, above 0 and up to 1; with 1 they are
+            ones and zeros, the paper's first variant, "basic".
+        ignored: label that is zero in both.
+
+    Returns:
+        Real and fake, both (N, K, ...) in [0, 1], float32. Only the fake one carries the logits' gradient.
+
+    Raises:
+        UserError: `sure` is out of range, or a label is none of the classes.
+    """
+    if not 0 < sure <= 1:
+        raise UserError(f"sure={sure} is out of range; give a probability above 0 and up to 1, like 0.9.")
+    check_labels(logits, target, ignored)
+    fake = logits.float().softmax(dim=1)
+    counted = (target != ignored).unsqueeze(1)
+    label = target.unsqueeze(1).where(counted, 0)
+    answer = fake.detach()
+    right = answer.gather(1, label)
+    raised = right.clamp(min=sure)
+    # Where the network is certain nothing is left to share, and nothing is to be divided by
+    rest = (1 - raised) / (1 - right).clamp(min=torch.finfo(right.dtype).eps)
+    real = (answer * rest).scatter(1, label, raised)
+    return real * counted, fake * counted
 
 
 def _jaccard_steps(true: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from gangen.metrics import AnyMetric
 from gangen.nets import Body
 from gangen.recipe.flags import FineTuneFlags
 from gangen.recipe.run import Run
-from gangen.train import ClassSamples, MaskSamples, Mistakes, Validation, steps_of
+from gangen.train import ClassSamples, MaskSamples, Mistakes, Phase, Validation
 from gangen.train.finetune import NAME
 from gangen.train.phase import Loss
 
@@ -29,6 +29,7 @@ def teach(
     classes: Classes,
     metrics: Sequence[AnyMetric],
     samples: type[ClassSamples] | type[MaskSamples],
+    then: Sequence[Phase] = (),
 ) -> None:
     """Fine-tune a network, with validation and sample grids after each pass over the data, and finish the run.
 
@@ -42,12 +43,13 @@ def teach(
         classes: what is told apart.
         metrics: the best weights are chosen by the first.
         samples: how answers are shown.
+        then: further phases, such as a game against a critic.
     """
     train, held_out = data
     run.record(data=train.fingerprint(), held_out=held_out.fingerprint(), body=body.initial, classes=classes.names)
-    epoch = steps_of(len(train), flags.batch_size, run.accelerator.num_processes)
+    epoch = run.epoch(train)
     grids = samples(held_out, classes, every=epoch)
     judge = Validation(held_out, metrics, every=epoch, best=metrics[0].name, player=NAME)
     trainer = run.trainer(train, callbacks=[judge, grids, Mistakes(grids, classes)])
-    trainer.fit(flags.phases(network, loss, body, epoch), resume=flags.resume)
+    trainer.fit([*flags.phases(network, loss, body, epoch), *then], resume=flags.resume)
     run.finish(trainer, player=NAME, task=run.recipe, trained_size=flags.size, classes=asdict(classes))

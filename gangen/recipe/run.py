@@ -7,7 +7,7 @@ import json
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ from gangen.pipeline import Pipeline
 from gangen.recipe.flags import Common, Flags, check_ranges, plain
 from gangen.recipe.folder import choose_folder
 from gangen.report import phase_table, write_report
-from gangen.train import Callback, Interrupted, Tracking, Trainer, launch, set_seed
+from gangen.train import Callback, Interrupted, Tracking, Trainer, launch, set_seed, steps_of
 from gangen.train.showing import shown
 from gangen.train.tracking import check_tracker
 
@@ -82,6 +82,10 @@ class Run:
                 "with --weights FILE to do better. The run's config.json records this."
             )
             return Body(flags.body, "none", in_channels)
+
+    def epoch(self, data: Sized) -> int:
+        """Steps of a pass over the data, on all processes together."""
+        return steps_of(len(data), self.flags.batch_size, self.accelerator.num_processes)
 
     def record(self, **facts: Any) -> None:
         """Write config.json: flags, versions, machine, command, and `facts` such as the data's fingerprint.

@@ -2,6 +2,7 @@
 
 from gangen.train.callback import Callback
 from gangen.train.finetune import fine_tune, steps_of
+from gangen.train.game import game_phases
 from gangen.train.interrupt import Interrupted
 from gangen.train.launch import launch, set_seed
 from gangen.train.lr_find import lr_find
@@ -43,6 +44,7 @@ __all__ = [
     "Validation",
     "alike",
     "fine_tune",
+    "game_phases",
     "launch",
     "lr_find",
     "nogan_phases",

@@ -13,16 +13,13 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from gangen.data import Batch
-from gangen.losses import Adversarial, Perceptual, bce, critic_terms, l1
+from gangen.losses import Adversarial, Perceptual, l1
 from gangen.nets import Body
-from gangen.train.optim import adam
+from gangen.train.game import Likeness, game_phases
 from gangen.train.phase import Phase, Player
-from gangen.train.schedule import flat_cosine, one_cycle
+from gangen.train.schedule import one_cycle
 from gangen.train.seats import Nets
 from gangen.train.switcher import Adaptive, Switcher
-
-Likeness = Callable[[Tensor, Batch], dict[str, Tensor]]
-"""What a fake is compared with its batch by: named scalars, as of a loss."""
 
 
 @dataclass(kw_only=True)
@@ -84,37 +81,13 @@ def nogan_phases(
         first: stretches in which the generator learns alone before it learns from the trainer's data, each of
             `generator_steps` too: name, data and batch size, such as smaller pictures in larger batches.
     """
-    pair = game or bce()
-    playing = play_likeness or likeness
 
     def imitate(nets: Nets, batch: Batch) -> dict[str, Tensor]:
         return likeness(nets.generator(batch.input), batch)
 
-    def judge(nets: Nets, batch: Batch) -> dict[str, Tensor]:
-        fake = nets.generator(batch.input)
-        given = condition(batch) if condition else None
-        return critic_terms(nets.critic, batch.target, fake, pair, condition=given)
-
-    def persuade(nets: Nets, batch: Batch) -> dict[str, Tensor]:
-        fake = nets.generator(batch.input)
-        opinion = nets.critic(fake, condition(batch)) if condition else nets.critic(fake)
-        return {**playing(fake, batch), "adversarial": settings.fool * pair.generator(opinion)}
-
     def alone() -> Player:
         return Player("generator", generator, imitate, lr=settings.lr, schedule=one_cycle(), clip=1.0, ema=ema[0])
 
-    artist = Player(
-        "generator",
-        generator,
-        persuade,
-        lr=settings.adversarial_lr,
-        optimizer=adam(betas=(0.5, 0.99)),
-        schedule=flat_cosine(0.0),
-        clip=1.0,
-        ema=ema[1],
-        hold_statistics=True,
-    )
-    expert = Player("critic", critic, judge, lr=settings.critic_lr, optimizer=adam(betas=(0.5, 0.99)))
     phases = []
     if body is not None:
         frozen: Sequence[nn.Module] = [body]
@@ -126,12 +99,18 @@ def nogan_phases(
         *phases,
         *(Phase(name, [alone()], steps, data=data, batch_size=size) for name, data, size in first),
         Phase("generator", [alone()], steps),
-        Phase("critic", [expert, artist], settings.critic_steps),
-        Phase(
-            "adversarial",
-            [expert, artist],
-            settings.adversarial_steps or 0,
+        *game_phases(
+            generator,
+            critic,
+            play_likeness or likeness,
+            steps=(settings.critic_steps, settings.adversarial_steps or 0),
+            lr=settings.adversarial_lr,
+            critic_lr=settings.critic_lr,
+            fool=settings.fool,
             switcher=switcher or Adaptive(critic=settings.critic_threshold, max_turn=2),
+            condition=condition,
+            pair=game,
+            ema=ema[1],
         ),
     ]
 

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from gangen.errors import UserError
 from gangen.labels import IGNORED
-from gangen.losses import cross_entropy, dice, focal, lovasz, tversky
+from gangen.losses import cross_entropy, dice, focal, label_maps, lovasz, tversky
 
 LOSSES = [cross_entropy, focal, dice, tversky, lovasz]
 # Probabilities of two classes at four places, of which the last is ignored
@@ -108,3 +108,38 @@ def test_a_smoothing_out_of_range_is_refused():
     with pytest.raises(UserError, match="smoothing of 1"):
         cross_entropy(LOGITS, TARGET, smoothing=1)
     assert math.isfinite(cross_entropy(LOGITS, TARGET, smoothing=0.5).item())
+
+
+def test_a_critic_sees_labels_no_sharper_than_answers():
+    probable = torch.tensor([[0.2, 0.2, 0.6], [0.1, 0.7, 0.2], [0.95, 0.01, 0.04], [0.3, 0.3, 0.4]])
+    logits, target = probable.log().T[None, :, None], torch.tensor([[[0, 1, 0, IGNORED]]])
+    real, fake = label_maps(logits, target)
+    # the label gets 0.9, and the others the rest in the proportions that they had; what is right and sure stays
+    expected = torch.tensor([[0.9, 0.025, 0.075], [0.1 / 3, 0.9, 0.2 / 3], [0.95, 0.01, 0.04], [0, 0, 0]])
+    torch.testing.assert_close(real[0, :, 0].T, expected)
+    torch.testing.assert_close(fake[0, :, 0, :3].T, probable[:3])
+    sharp, _ = label_maps(logits, target, sure=1)
+    torch.testing.assert_close(sharp[0, :, 0, :3].T, torch.eye(3)[[0, 1, 0]])
+
+
+def test_a_critic_learns_nothing_of_ignored_places():
+    torch.manual_seed(0)
+    logits, target = torch.randn(2, 4, 5, 6, requires_grad=True), torch.randint(0, 4, (2, 5, 6))
+    target[:, 3:] = IGNORED
+    real, fake = label_maps(logits, target)
+    for shown in (real, fake):
+        assert shown[:, :, 3:].abs().sum() == 0
+        torch.testing.assert_close(shown[:, :, :3].sum(dim=1), torch.ones(2, 3, 6))
+    assert torch.equal(real[:, :, :3].argmax(dim=1), target[:, :3])
+    assert not real.requires_grad
+    fake.square().sum().backward()
+    assert logits.grad[:, :, 3:].abs().sum() == 0
+    assert logits.grad[:, :, :3].abs().min() > 0
+
+
+def test_certain_answers_make_maps_too():
+    logits = torch.tensor([[500.0, -500.0, 0.0], [-500.0, 500.0, 0.0]])
+    real, _ = label_maps(logits, torch.tensor([0, 0]))
+    torch.testing.assert_close(real, torch.tensor([[1.0, 0.0, 0.0], [0.9, 0.1, 0.0]]))
+    with pytest.raises(UserError, match="sure=0 is out of range"):
+        label_maps(logits, torch.tensor([0, 0]), sure=0)

@@ -54,6 +54,7 @@ def test_segmentation_measures_what_it_learns(segmented: Path) -> None:
     assert set(found) >= {"pixel_accuracy", "mean_iou", "mean_dice", "iou/ground", "iou/star"}
     assert "iou/Void" not in found
     assert {"network/cross_entropy", "network/overlap"} <= set(records(segmented, "train")[0])
+    assert [record["players"] for record in records(segmented, "phase")] == [["network"]]
     protocols = json.loads((segmented / "protocols.json").read_text())
     assert protocols["best"] == "mean_iou"
     assert protocols["metrics"]["mean_iou"]["ignored"] == -100
@@ -129,6 +130,30 @@ def test_a_bad_label_ends_it_before_the_first_epoch_does(scenes: Path, tmp_path:
 def test_segmentation_goes_on_where_it_was_cut(scenes: Path, tmp_path: Path) -> None:
     options = {"data": scenes, "width": 8, "save_every": 1, "ema": 0.9, **SHORT}
     run = train("segmentation", "Segmentation", out=tmp_path / "run", **options)
+    whole = (run / "pipeline" / "model.safetensors").read_bytes()
+    log = (run / "log.jsonl").read_bytes()
+    max((run / "checkpoints").glob("step-*.pt")).unlink()
+    (run / "pipeline" / "model.safetensors").unlink()
+    train("segmentation", "Segmentation", out=run, resume=True, **options)
+    assert (run / "pipeline" / "model.safetensors").read_bytes() == whole
+    assert (run / "log.jsonl").read_bytes() == log
+
+
+def test_segmentation_plays_against_a_critic_and_goes_on_in_the_game(scenes: Path, tmp_path: Path) -> None:
+    options = {"data": scenes, "width": 8, "adversarial_epochs": 1, "overlap": 0.5, "save_every": 2, **SHORT}
+    run = train("segmentation", "Segmentation", out=tmp_path / "run", **options)
+    assert [(record["phase"], record["steps"]) for record in records(run, "phase")] == [
+        ("whole", 3),
+        ("critic", 3),
+        ("adversarial", 3),
+    ]
+    assert [record["phase"] for record in records(run, "validation")] == ["whole", "adversarial"]
+    last = records(run, "train")[-1]
+    names = {"network/cross_entropy", "network/overlap", "network/adversarial", "critic/adversarial"}
+    assert names <= set(last)
+    assert last["turn"] == ["critic", "network"]
+    assert [record["phase"] for record in records(run, "figure")] == ["adversarial"] * 2
+    assert Pipeline.from_pretrained(run)(Image.new("RGB", (37, 21))).size == (37, 21)
     whole = (run / "pipeline" / "model.safetensors").read_bytes()
     log = (run / "log.jsonl").read_bytes()
     max((run / "checkpoints").glob("step-*.pt")).unlink()
@@ -243,6 +268,10 @@ def test_a_learner_goes_on_in_its_newest_folder(tmp_path: Path, monkeypatch: pyt
 def test_impossible_flags_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--wide 0"):
         train("segmentation", "Segmentation", out=tmp_path / "run", wide=0.0, **SHORT)
+    with pytest.raises(UserError, match=r"--adversarial-epochs -1: expected 0 or more"):
+        train("segmentation", "Segmentation", out=tmp_path / "run", adversarial_epochs=-1, **SHORT)
+    with pytest.raises(UserError, match=r"--fool -0\.1: expected 0 or more"):
+        train("segmentation", "Segmentation", out=tmp_path / "run", fool=-0.1, **SHORT)
     with pytest.raises(UserError, match="--batch-size 1"):
         train("siamese", "SiameseFlags", out=tmp_path / "run", **SHORT | {"batch_size": 1})
     with pytest.raises(UserError, match="nothing would be learned"):
