@@ -32,6 +32,8 @@ class SiameseFlags(recipe.FineTuneFlags):
     """Side of the training pictures, in pixels."""
     validation: float = 0.25
     """Share of the classes held out for validation, where there is no folder val/ beside train/."""
+    norms_learn: bool = False
+    """Whether the body's normalisation layers learn. Pictures of one kind, such as faces, are too alike."""
     epochs: int | None = None
     """Passes over the data in which all learns; by default 20, and 4 on the embedded photographs."""
     rounds: int = 4

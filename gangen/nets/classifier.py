@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gangen.errors import UserError
 from gangen.nets import freezing
@@ -53,10 +54,11 @@ class Siamese(nn.Module):
     """Two pictures in, what they have to do with each other out: such as logits for "different" and "same".
 
     Both pass through one body (Bromley et al. 1993, "Signature verification using a siamese time delay neural
-    network"). Their pooled features are joined as |a - b| and a * b, so that the order does not matter.
+    network"). Every map of the body is pooled and brought to one length, since what two pictures have in common
+    may be fine as well as coarse; features are joined as |a - b| and a * b, so that the order does not matter.
 
     Args:
-        body: gives the feature maps of each picture.
+        body: gives the feature maps of each picture, all of which are looked at.
         head: makes the joined features into the answer.
     """
 
@@ -65,7 +67,7 @@ class Siamese(nn.Module):
         self.body = body
         self.config = _config(body, head)
         self.pool = head.pool()
-        self.head = head.layers(2 * head.features(body.channels[-1]))
+        self.head = head.layers(2 * sum(head.features(count) for count in body.channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """Pairs (N, 2 C, H, W) in [-1, 1], one picture's channels after the other's, to answers (N, outputs).
@@ -79,7 +81,8 @@ class Siamese(nn.Module):
                 f"{x.shape[1]} channels are no pair of pictures of {channels}; join them: torch.cat([a, b], 1)."
             )
         # One forward for both: BatchNorm sees them together, as it will in no order afterwards.
-        features = self.pool(self.body(x.reshape(-1, channels, *x.shape[2:]))[-1])
+        maps = self.body(x.reshape(-1, channels, *x.shape[2:]))
+        features = torch.cat([_to_one_length(self.pool(each)) for each in maps], dim=1)
         one, other = features.view(len(x), 2, -1).unbind(dim=1)
         return self.head(torch.cat([(one - other).abs(), one * other], dim=1))
 
@@ -93,6 +96,11 @@ class Siamese(nn.Module):
     def from_config(cls, config: Mapping[str, Any], body: FeatureBody | None = None) -> Siamese:
         """The architecture that a Siamese network's `config` describes, with random weights."""
         return cls(*_parts("a Siamese network", config, body))
+
+
+def _to_one_length(features: Tensor) -> Tensor:
+    """(N, F) with a mean square of 1 in each row, whatever F is."""
+    return F.normalize(features, dim=1) * features.shape[1] ** 0.5
 
 
 def _config(body: FeatureBody, head: ClassHead) -> dict[str, Any]:

@@ -132,7 +132,11 @@ class ClassHead:
             made += [nn.BatchNorm1d(wide)] if self.norm else []
             made += [nn.Dropout(self.dropout if last else self.dropout / 2)]
             linear = nn.Linear(wide, narrow, bias=last or not self.norm)
-            nn.init.kaiming_normal_(linear.weight, nonlinearity="linear" if last else "relu")
+            if last:
+                # All answers are alike at first, so that no chance gradient disturbs a pretrained body.
+                nn.init.zeros_(linear.weight)
+            else:
+                nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
             if linear.bias is not None:
                 nn.init.zeros_(linear.bias)
             made += [linear] if last else [linear, nn.ReLU(inplace=True)]

@@ -122,6 +122,8 @@ class FineTuneFlags(Flags):
     lr: float = 2e-3
     """Peak learning rate of the head while the body is held; half of it afterwards, and a hundredth of that in the
     first layers."""
+    norms_learn: bool = True
+    """Whether the body's normalisation layers learn, and from the first step on; else they stay as they were."""
     ema: float = 0.0
     """Decay of the moving average of the weights, such as 0.99; 0 for none."""
     jitter: float = 0.2
@@ -144,6 +146,7 @@ class FineTuneFlags(Flags):
             frozen_epochs=self.frozen_epochs if pretrained else 0,
             epoch=epoch,
             lr=self.lr,
+            norms_learn=self.norms_learn or not pretrained,  # random ones know nothing that could be kept
             ema=self.ema,
         )
 

@@ -10,6 +10,18 @@ from gangen.nets import Body, ClassHead, Classifier, Siamese, freeze
 PLAIN = {"pooling": "average", "hidden": 0, "dropout": 0.0, "norm": False}
 
 
+def opinionated(net):
+    """A network with chance weights in its last layer, which begins at zero."""
+    nn.init.normal_([layer for layer in net.head if isinstance(layer, nn.Linear)][-1].weight, std=0.05)
+    return net
+
+
+@pytest.mark.parametrize("kind", [Classifier, Siamese])
+def test_an_untrained_network_prefers_no_answer(kind):
+    net = kind(Body("resnet18"), ClassHead(3)).eval()
+    assert torch.equal(net(torch.rand(2, 3 if kind is Classifier else 6, 32, 32)), torch.zeros(2, 3))
+
+
 @pytest.mark.parametrize("size", [(1, 1), (33, 20), (64, 64)])
 def test_one_vector_a_picture_at_any_size(size):
     assert Classifier(Body("resnet18"), ClassHead(7)).eval()(torch.zeros(2, 3, *size)).shape == (2, 7)
@@ -17,7 +29,7 @@ def test_one_vector_a_picture_at_any_size(size):
 
 
 def test_the_plain_head_is_the_resnets_own():
-    net = Classifier(Body("resnet18"), ClassHead(2, **PLAIN)).eval()
+    net = opinionated(Classifier(Body("resnet18"), ClassHead(2, **PLAIN))).eval()
     x = torch.rand(1, 3, 64, 96)
     pooled = net.body(x)[-1].flatten(2).mean(dim=2)
     linear = net.head[-1]
@@ -26,7 +38,7 @@ def test_the_plain_head_is_the_resnets_own():
 
 
 def test_the_usual_head_joins_average_and_maximum():
-    net = Classifier(Body("resnet18"), ClassHead(3)).eval()
+    net = opinionated(Classifier(Body("resnet18"), ClassHead(3))).eval()
     maps = net.body(torch.rand(2, 3, 64, 96))[-1]
     pooled = net.pool(maps)
     torch.testing.assert_close(pooled, torch.cat([maps.mean(dim=(2, 3)), maps.flatten(2).max(dim=2).values], 1))
@@ -38,7 +50,7 @@ def test_the_usual_head_joins_average_and_maximum():
 
 
 def test_a_range_bounds_regression_and_the_answer_may_be_normalised():
-    net = Classifier(Body("resnet18"), ClassHead(1, output_range=(0, 5), final_norm=True)).train()
+    net = opinionated(Classifier(Body("resnet18"), ClassHead(1, output_range=(0, 5), final_norm=True))).train()
     answers = net(torch.randn(8, 3, 32, 32))
     assert answers.min() > 0
     assert answers.max() < 5
@@ -47,7 +59,7 @@ def test_a_range_bounds_regression_and_the_answer_may_be_normalised():
 
 def test_two_pictures_in_either_order_are_the_same_pair():
     torch.manual_seed(0)
-    net = Siamese(Body("resnet18"), ClassHead(2)).eval()
+    net = opinionated(Siamese(Body("resnet18"), ClassHead(2))).eval()
     one, other = torch.rand(2, 3, 40, 40), torch.rand(2, 3, 40, 40)
     pairs, turned = torch.cat([one, other], 1), torch.cat([other, one], 1)
     torch.testing.assert_close(net(pairs), net(turned))
@@ -58,7 +70,7 @@ def test_two_pictures_in_either_order_are_the_same_pair():
 
 @pytest.mark.parametrize("kind", [Classifier, Siamese])
 def test_config_rebuilds_and_nonsense_is_refused(kind):
-    net = kind(Body("resnet18", in_channels=1), ClassHead(4, output_range=(-1, 1), hidden=8)).eval()
+    net = opinionated(kind(Body("resnet18", in_channels=1), ClassHead(4, output_range=(-1, 1), hidden=8))).eval()
     rebuilt = kind.from_config(json.loads(json.dumps(net.config))).eval()
     rebuilt.load_state_dict(net.state_dict())
     x = torch.rand(1, 1 if kind is Classifier else 2, 20, 20)
@@ -96,7 +108,7 @@ class _Own(torch.nn.Sequential):
 
 @pytest.mark.parametrize("make", [lambda: Body("resnet18"), _Own])
 def test_a_frozen_body_stays_still(make):
-    net = Classifier(make(), ClassHead(2, **PLAIN))
+    net = opinionated(Classifier(make(), ClassHead(2, **PLAIN)))
     freeze(net.body)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     net.train()

@@ -118,8 +118,11 @@ def test_fine_tuning_holds_the_body_and_then_teaches_its_first_layers_least(tmp_
 def test_norms_are_held_where_that_is_asked_for(tmp_path: Path) -> None:
     net = network()
     before = {name: value.clone() for name, value in net.body.state_dict().items()}
-    trained(tmp_path, net, epochs=0, norms_learn=False)
+    trained(tmp_path / "head", net, epochs=0, norms_learn=False)
     assert all(torch.equal(value, before[name]) for name, value in net.body.state_dict().items())
+    trained(tmp_path / "both", net, epochs=1, norms_learn=False)
+    moved = {name for name, value in net.body.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"early.weight", "early.bias", "late.weight", "late.bias"}
 
 
 @pytest.mark.parametrize("at", [1, 4, 7])
