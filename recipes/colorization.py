@@ -5,7 +5,7 @@ picture of any size keeps all of its detail. First it learns alone, on small pic
 the critic alone learns to tell its colours from real ones; then both play for a short while ("NoGAN", Antic 2019),
 which gives back the colours that a regression, in doubt, leaves pale.
 
-With no flags it learns on photographs that ship with scikit-image and takes some 6 to 10 minutes on two CPU
+With no flags it learns on photographs that ship with scikit-image and takes about 5 minutes on two CPU
 cores. With your own colour photographs: --data FOLDER; their grey versions are made for you.
 """
 

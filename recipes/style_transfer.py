@@ -5,7 +5,7 @@ what it sees everywhere in the style picture (style). VGG-16's weights are neede
 read from --vgg FILE.
 
 With no flags it learns a window of stained glass, which it draws itself, on photographs that ship with
-scikit-image, and takes about 6 minutes on two CPU cores. With your own:
+scikit-image, and takes about 5 minutes on two CPU cores. With your own:
 
     a painting to learn from        --style FILE
     photographs to learn on         --data FOLDER
