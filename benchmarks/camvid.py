@@ -46,7 +46,7 @@ class Settings:
     """A ResNet-34 trained on ImageNet, in torchvision's names."""
     size: tuple[int, int] = (96, 128)
     """Height and width of the pictures, in pixels."""
-    epochs: int = 7
+    epochs: int = 3
     """Passes over the data after the first, in which the body is held."""
     batch_size: int = 8
     """Pictures a batch."""

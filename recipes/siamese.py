@@ -34,8 +34,17 @@ class SiameseFlags(recipe.FineTuneFlags):
     """Share of the classes held out for validation, where there is no folder val/ beside train/."""
     norms_learn: bool = False
     """Whether the body's normalisation layers learn. Pictures of one kind, such as faces, are too alike."""
+    batch_size: int = 16
+    """Pairs a batch, on each process."""
+    frozen_epochs: int = 3
+    """Passes over the data with the body held; skipped when the body's weights are random."""
     epochs: int | None = None
-    """Passes over the data in which all learns; by default 20, and 4 on the embedded photographs."""
+    """Passes over the data in which all learns; by default 8, and 4 on the embedded photographs."""
+    lr: float = 1e-3
+    """Peak learning rate of the head while the body is held; half of it afterwards, and a hundredth of that in the
+    first layers."""
+    ema: float = 0.98
+    """Decay of the moving average of the weights; 0 for none."""
     rounds: int = 4
     """Pairs of each validation picture."""
     dropout: float = 0.5
@@ -43,7 +52,7 @@ class SiameseFlags(recipe.FineTuneFlags):
 
     def __post_init__(self) -> None:
         if self.epochs is None:
-            self.epochs = 4 if self.data is None else 20
+            self.epochs = 4 if self.data is None else 8
 
 
 def main(flags: SiameseFlags) -> None:
