@@ -14,6 +14,7 @@ from gangen.errors import UserError
 from gangen.nets import Body, ClassHead, Classifier, ImageHead, NoiseGenerator, UNet
 from gangen.pipeline import Pipeline
 from tests.fake_run import write_fake_run
+from tests.networks import opinionated
 
 COMMANDS = ("predict", "generate", "evaluate", "score", "compare", "report", "export")
 
@@ -130,7 +131,7 @@ def test_predict_looks_twice_with_tta(capsys, run, tmp_path):
 
 def test_predict_classifies_looking_twice_with_tta(capsys, tmp_path):
     torch.manual_seed(0)
-    kinds = Pipeline(Classifier(Body("resnet18"), ClassHead(2)), config={"trained_size": 24})
+    kinds = Pipeline(opinionated(Classifier(Body("resnet18"), ClassHead(2))), config={"trained_size": 24})
     kinds.save(tmp_path / "kinds")
     picture = photograph(tmp_path / "a.png", 41, 30)
     for name, words in (("twice", ["--tta"]), ("once", [])):

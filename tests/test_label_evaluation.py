@@ -18,6 +18,7 @@ from gangen.label_evaluation import evaluate_labels
 from gangen.labels import IGNORED
 from gangen.metrics import read_results
 from gangen.nets import Body, ClassHead, Classifier, MaskHead, UNet
+from tests.networks import opinionated
 
 NAMES = ("ground", "sky", "car")
 
@@ -35,7 +36,7 @@ def masking(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def telling(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One that says whether a picture is bright or dark, of random weights."""
     torch.manual_seed(0)
-    network = Classifier(Body("resnet18"), ClassHead(2, hidden=0))
+    network = opinionated(Classifier(Body("resnet18"), ClassHead(2, hidden=0)))
     about = {"classes": {"names": ["bright", "dark"], "colours": [[255, 255, 255], [9, 9, 9]]}, "trained_size": 16}
     return Pipeline(network, config=about).save(tmp_path_factory.mktemp("telling"))
 

@@ -23,6 +23,7 @@ from gangen.nets import (
 )
 from gangen.nets.colorizer import chroma_unet
 from gangen.views import in_views
+from tests.networks import opinionated
 
 SEVERAL = Views(scales=(0.75, 1.0, 1.25))
 
@@ -136,7 +137,7 @@ def test_odd_and_tiny_pictures_keep_their_size(size):
     ):
         answer = Pipeline(network)(picture, views=views)
         assert answer.size == (scale * size[1], scale * size[0])
-    (answer,) = Pipeline(Classifier(Body("resnet18"), ClassHead(3))).classify([picture], views=views)
+    (answer,) = Pipeline(opinionated(Classifier(Body("resnet18"), ClassHead(3)))).classify([picture], views=views)
     assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-5)
 
 
@@ -191,7 +192,7 @@ def test_masks_are_of_the_mean_of_probabilities():
 @pytest.mark.parametrize("kind", [Classifier, Siamese])
 def test_classes_are_of_the_mean_of_probabilities_and_pairs_turn_alike(kind):
     torch.manual_seed(0)
-    network = kind(Body("resnet18"), ClassHead(3, hidden=0)).eval()
+    network = opinionated(kind(Body("resnet18"), ClassHead(3, hidden=0))).eval()
     pipeline = Pipeline(network)
     pictures = list(noise(45, 62, 2))
     given = pictures if kind is Classifier else [tuple(pictures), tuple(pictures[::-1])]

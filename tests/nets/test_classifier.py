@@ -6,14 +6,9 @@ from torch import nn
 
 from gangen.errors import RunError, UserError
 from gangen.nets import Body, ClassHead, Classifier, Siamese, freeze
+from tests.networks import opinionated
 
 PLAIN = {"pooling": "average", "hidden": 0, "dropout": 0.0, "norm": False}
-
-
-def opinionated(net):
-    """A network with chance weights in its last layer, which begins at zero."""
-    nn.init.normal_([layer for layer in net.head if isinstance(layer, nn.Linear)][-1].weight, std=0.05)
-    return net
 
 
 @pytest.mark.parametrize("kind", [Classifier, Siamese])
