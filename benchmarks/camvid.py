@@ -5,10 +5,10 @@
 
 All begin from one file of weights of a ResNet-34, learn from the same 367 pictures for as many epochs, the
 first with the body held, at the same peak rate, with pictures mirrored, enlarged and lit as strongly; and all
-are judged on the same 101 pictures by the same count, Void aside. What is timed is the call that trains,
-validation after each epoch included for gangen and fastai. segmentation_models_pytorch has no loop: its network
-learns in one as its users write it, from gangen's data. On a GPU, `--size 360 480 --epochs 30` is the size that
-CamVid's numbers are known for.
+are judged on the same 101 pictures, prepared as each does it, by the same count, Void aside. What is timed is
+the call that trains, validation after each epoch included for gangen and fastai. segmentation_models_pytorch has
+no loop: its network learns in one as its users write it, from gangen's data. On a GPU, `--size 360 480 --epochs 30`
+is the size that CamVid's numbers are known for.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Any, Literal
 
 import torch
 import tyro
-from peers import OURS, device, fastai_arch, judge, on_imagenet_scale, tell
-from torch import Tensor, nn
+from peers import OURS, Answers, answers, device, fastai_answers, fastai_arch, judge, on_imagenet_scale, tell
+from torch import nn
 from torch.utils.data import DataLoader
 
 from gangen import Learner, weights
@@ -71,7 +71,7 @@ def opened(settings: Settings) -> tuple[Masks, Masks]:
     return open_masks(settings.data, size=settings.size, augment=varied, keep=512)
 
 
-def by_gangen(settings: Settings, seed: int, run: Path) -> tuple[float, Callable[[Tensor], Tensor]]:
+def by_gangen(settings: Settings, seed: int, run: Path) -> tuple[float, Answers]:
     data = opened(settings)
     set_seed(seed)
     network = UNet(Body("resnet34", settings.weights), MaskHead(len(data[0].classes)))
@@ -79,10 +79,11 @@ def by_gangen(settings: Settings, seed: int, run: Path) -> tuple[float, Callable
     learner = Learner(data, network, run=run, seed=seed, **given)  # type: ignore[arg-type]
     begun = time.perf_counter()
     learner.fine_tune(settings.epochs, lr=settings.lr)
-    return time.perf_counter() - begun, learner.pipeline.network.eval()
+    seconds = time.perf_counter() - begun
+    return seconds, answers(learner.pipeline.network.eval(), data[1], device())
 
 
-def by_fastai(settings: Settings, seed: int, run: Path) -> tuple[float, Callable[[Tensor], Tensor]]:
+def by_fastai(settings: Settings, seed: int, run: Path) -> tuple[float, Answers]:
     from fastai.vision import all as fastai
 
     fastai.set_seed(seed, reproducible=True)
@@ -114,14 +115,13 @@ def by_fastai(settings: Settings, seed: int, run: Path) -> tuple[float, Callable
         begun = time.perf_counter()
         learner.fine_tune(settings.epochs, base_lr=settings.lr)
         seconds = time.perf_counter() - begun
-    network = learner.model.eval()
-    return seconds, lambda pictures: network(fastai.TensorImage(on_imagenet_scale(pictures))).as_subclass(Tensor)
+    return seconds, fastai_answers(learner, ignored=len(codes))
 
 
-def by_smp(settings: Settings, seed: int, run: Path) -> tuple[float, Callable[[Tensor], Tensor]]:
+def by_smp(settings: Settings, seed: int, run: Path) -> tuple[float, Answers]:
     import segmentation_models_pytorch as smp
 
-    train, _ = opened(settings)
+    train, held_out = opened(settings)
     set_seed(seed)
     network = smp.Unet("resnet34", encoder_weights=None, classes=len(train.classes))
     network.encoder.load_state_dict(weights.read(settings.weights), strict=False)
@@ -140,7 +140,7 @@ def by_smp(settings: Settings, seed: int, run: Path) -> tuple[float, Callable[[T
         _learn(network, loader, settings.lr if frozen else settings.lr / 2, frozen, epochs)
     seconds = time.perf_counter() - begun
     network.eval()
-    return seconds, lambda pictures: network(on_imagenet_scale(pictures))
+    return seconds, answers(lambda pictures: network(on_imagenet_scale(pictures)), held_out, device())
 
 
 def _learn(network: Any, loader: DataLoader[Any], lr: float, frozen: bool, epochs: int) -> None:
@@ -164,7 +164,7 @@ def _learn(network: Any, loader: DataLoader[Any], lr: float, frozen: bool, epoch
             cycle.step()
 
 
-BY: dict[str, Callable[[Settings, int, Path], tuple[float, Callable[[Tensor], Tensor]]]] = {
+BY: dict[str, Callable[[Settings, int, Path], tuple[float, Answers]]] = {
     OURS: by_gangen,
     "fastai": by_fastai,
     "smp": by_smp,
@@ -172,14 +172,14 @@ BY: dict[str, Callable[[Settings, int, Path], tuple[float, Callable[[Tensor], Te
 
 
 def main(settings: Settings) -> None:
-    held_out = opened(settings)[1]
-    count = len(held_out.classes)
+    count = len(opened(settings)[1].classes)
+    metrics = [accuracy(count, "pixel_accuracy"), mean_iou(count)]
     runs = []
     for seed in settings.seeds:
         for library in settings.libraries:
             with TemporaryDirectory() as folder:
-                seconds, network = BY[library](settings, seed, Path(folder) / "run")
-            found = judge(network, held_out, [accuracy(count, "pixel_accuracy"), mean_iou(count)], device())
+                seconds, answered = BY[library](settings, seed, Path(folder) / "run")
+                found = judge(answered, metrics)
             runs.append({"library": library, "seed": seed, **found, "seconds": seconds})
             print(runs[-1], flush=True)
     tell(runs, asdict(settings), settings.out, ("torch", "torchvision", "fastai", "segmentation-models-pytorch"))

@@ -5,21 +5,20 @@
 
 Both begin from one file of weights of a ResNet-34 and learn from the same pictures for as many epochs, the
 first with the body held, at the same peak rate, with pictures mirrored, enlarged and lit as strongly; and both
-are judged on the same pictures. What is timed is the call that trains, validation after each epoch included.
+are judged on the same pictures, prepared as each does it. What is timed is the call that trains, validation after
+each epoch included.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
 import tyro
-from peers import OURS, device, fastai_arch, judge, on_imagenet_scale, tell
-from torch import Tensor
+from peers import OURS, Answers, answers, device, fastai_answers, fastai_arch, judge, tell
 
 from gangen import Learner
 from gangen.data import Augment, ClassSet, open_classes
@@ -65,7 +64,7 @@ def opened(settings: Settings) -> tuple[ClassSet, ClassSet]:
     return open_classes(settings.data, size=settings.size, augment=varied, keep=512)
 
 
-def by_gangen(settings: Settings, seed: int, run: Path) -> tuple[float, Callable[[Tensor], Tensor]]:
+def by_gangen(settings: Settings, seed: int, run: Path) -> tuple[float, Answers]:
     data = opened(settings)
     set_seed(seed)
     network = Classifier(Body("resnet34", settings.weights), ClassHead(len(data[0].classes)))
@@ -73,10 +72,11 @@ def by_gangen(settings: Settings, seed: int, run: Path) -> tuple[float, Callable
     learner = Learner(data, network, run=run, seed=seed, **given)  # type: ignore[arg-type]
     begun = time.perf_counter()
     learner.fine_tune(settings.epochs, lr=settings.lr)
-    return time.perf_counter() - begun, learner.pipeline.network.eval()
+    seconds = time.perf_counter() - begun
+    return seconds, answers(learner.pipeline.network.eval(), data[1], device())
 
 
-def by_fastai(settings: Settings, seed: int, run: Path) -> tuple[float, Callable[[Tensor], Tensor]]:
+def by_fastai(settings: Settings, seed: int, run: Path) -> tuple[float, Answers]:
     from fastai.vision import all as fastai
 
     fastai.set_seed(seed, reproducible=True)
@@ -103,21 +103,20 @@ def by_fastai(settings: Settings, seed: int, run: Path) -> tuple[float, Callable
         begun = time.perf_counter()
         learner.fine_tune(settings.epochs, base_lr=settings.lr)
         seconds = time.perf_counter() - begun
-    network = learner.model.eval()
-    return seconds, lambda pictures: network(fastai.TensorImage(on_imagenet_scale(pictures))).as_subclass(Tensor)
+    return seconds, fastai_answers(learner)
 
 
 BY = {OURS: by_gangen, "fastai": by_fastai}
 
 
 def main(settings: Settings) -> None:
-    held_out = opened(settings)[1]
+    metrics = [accuracy(len(opened(settings)[1].classes))]
     runs = []
     for seed in settings.seeds:
         for library in settings.libraries:
             with TemporaryDirectory() as folder:
-                seconds, network = BY[library](settings, seed, Path(folder) / "run")
-            found = judge(network, held_out, [accuracy(len(held_out.classes))], device())
+                seconds, answered = BY[library](settings, seed, Path(folder) / "run")
+                found = judge(answered, metrics)
             runs.append({"library": library, "seed": seed, **found, "seconds": seconds})
             print(runs[-1], flush=True)
     tell(runs, asdict(settings), settings.out, ("torch", "torchvision", "fastai"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,13 @@ from torchvision import models
 
 from gangen import weights
 from gangen.files import write_json
+from gangen.labels import IGNORED
 from gangen.metrics import CountMetric, Metrics
 
 OURS = "gangen"
+
+Answers = Iterable[tuple[Tensor, Tensor]]
+"""Logits or probabilities of classes, and the labels, batch by batch."""
 
 
 def on_imagenet_scale(pictures: Tensor) -> Tensor:
@@ -46,14 +50,32 @@ def fastai_arch(name: str, file: Path) -> Callable[..., nn.Module]:
     return arch
 
 
-def judge(
-    network: Callable[[Tensor], Tensor], data: Dataset[Any], metrics: Sequence[CountMetric], device: torch.device
-) -> dict[str, float]:
-    """Metrics of a network, which is in eval mode and takes pictures in [-1, 1], on all of `data`."""
-    counted = Metrics(metrics)
+def answers(
+    network: Callable[[Tensor], Tensor], data: Dataset[Any], place: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits and labels of a network in eval mode, which takes pictures in [-1, 1], on all of `data`."""
     with torch.inference_mode():
         for batch in DataLoader(data, batch_size=16):
-            counted.update(network(batch.input.to(device)).float().cpu(), batch.target)
+            yield network(batch.input.to(place)).float().cpu(), batch.target
+
+
+def fastai_answers(learner: Any, ignored: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Probabilities and labels of a fastai learner on its own validation data, prepared as it prepares them.
+
+    Args:
+        learner: that has learned.
+        ignored: a label that counts nowhere.
+    """
+    with learner.no_bar(), learner.no_logging():
+        found, labels = (tensor.as_subclass(Tensor) for tensor in learner.get_preds(dl=learner.dls.valid))
+    yield found, labels if ignored is None else labels.where(labels != ignored, IGNORED)
+
+
+def judge(answered: Answers, metrics: Sequence[CountMetric]) -> dict[str, float]:
+    """Metrics of answers and their labels, counted over all of them."""
+    counted = Metrics(metrics)
+    for output, target in answered:
+        counted.update(output, target)
     return counted.compute()
 
 
