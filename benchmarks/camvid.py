@@ -7,8 +7,8 @@ All begin from one file of weights of a ResNet-34, learn from the same 367 pictu
 first with the body held, at the same peak rate, with pictures mirrored, enlarged and lit as strongly; and all
 are judged on the same 101 pictures, prepared as each does it, by the same count, Void aside. What is timed is
 the call that trains, validation after each epoch included for gangen and fastai. segmentation_models_pytorch has
-no loop: its network learns in one as its users write it, from gangen's data. On a GPU, `--size 360 480 --epochs 30`
-is the size that CamVid's numbers are known for.
+no loop: its network learns in one as its users write it, from gangen's data. On a GPU, `--size 360 480` is what
+CamVid's numbers are known for, with `--epochs 30`.
 """
 
 from __future__ import annotations
