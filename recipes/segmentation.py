@@ -4,8 +4,8 @@ A UNet on a pretrained body. First the body is held and only the decoder learns,
 more slowly than the last (fastai's `fine_tune`). With `--adversarial-epochs` a critic of label maps has its say at
 the end, which sees more than single pixels (Luc et al. 2016, arXiv:1611.08408).
 
-With no flags it learns to find four shapes in drawn scenes, whose labels are exact, and takes minutes on two CPU
-cores. With your own pictures and label pictures:
+With no flags it learns to find four shapes in drawn scenes, whose labels are exact, and takes 3 to 4 minutes on
+two CPU cores. With your own pictures and label pictures:
 
     --data FOLDER with images/, labels/ and codes.txt, or train/images, train/labels, val/images, val/labels
 
