@@ -15,18 +15,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
 import tyro
-from peers import OURS, Answers, answers, device, fastai_answers, fastai_arch, judge, on_imagenet_scale, tell
+from peers import (
+    OURS,
+    Answers,
+    Contestant,
+    Settings,
+    answers,
+    compare,
+    device,
+    fastai_arch,
+    fastai_variations,
+    on_imagenet_scale,
+    tune_fastai,
+    tune_gangen,
+)
 from torch import nn
 from torch.utils.data import DataLoader
 
-from gangen import Learner, weights
+from gangen import weights
 from gangen.data import Augment, Masks, open_masks
 from gangen.losses import cross_entropy
 from gangen.metrics import accuracy, mean_iou
@@ -36,71 +49,40 @@ from gangen.train import set_seed
 Library = Literal["gangen", "fastai", "smp"]
 
 
-@dataclass
-class Settings:
+@dataclass(kw_only=True)
+class CamVid(Settings):
     """What is measured."""
 
-    data: Path
-    """CamVid: train/ and val/ with images/ and labels/, and codes.txt."""
-    weights: Path
-    """A ResNet-34 trained on ImageNet, in torchvision's names."""
     size: tuple[int, int] = (96, 128)
     """Height and width of the pictures, in pixels."""
-    epochs: int = 3
-    """Passes over the data after the first, in which the body is held."""
-    batch_size: int = 8
-    """Pictures a batch."""
-    lr: float = 2e-3
-    """Peak rate, of fastai's `fine_tune` and of the others."""
-    zoom: float = 1.5
-    """By how much training pictures are enlarged at most."""
-    lighting: float = 0.2
-    """How far brightness and contrast vary."""
-    workers: int = 1
-    """Processes that read pictures."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """A run of each library with each of them, in turn."""
     libraries: tuple[Library, ...] = ("gangen", "fastai", "smp")
     """Which are run."""
-    out: Path | None = None
-    """JSON file for the result."""
 
 
-def opened(settings: Settings) -> tuple[Masks, Masks]:
+def opened(settings: CamVid) -> tuple[Masks, Masks]:
     varied = Augment(settings.size, scale=(1 / settings.zoom, 1.0), jitter=settings.lighting)
     return open_masks(settings.data, size=settings.size, augment=varied, keep=512)
 
 
-def by_gangen(settings: Settings, seed: int, run: Path) -> tuple[float, Answers]:
+def by_gangen(settings: CamVid, seed: int, run: Path) -> tuple[float, Answers]:
     data = opened(settings)
     set_seed(seed)
     network = UNet(Body("resnet34", settings.weights), MaskHead(len(data[0].classes)))
-    given = {"batch_size": settings.batch_size, "workers": settings.workers}
-    learner = Learner(data, network, run=run, seed=seed, **given)  # type: ignore[arg-type]
-    begun = time.perf_counter()
-    learner.fine_tune(settings.epochs, lr=settings.lr)
-    seconds = time.perf_counter() - begun
-    return seconds, answers(learner.pipeline.network.eval(), data[1], device())
+    return tune_gangen(data, network, settings, seed, run)
 
 
-def by_fastai(settings: Settings, seed: int, run: Path) -> tuple[float, Answers]:
+def by_fastai(settings: CamVid, seed: int, run: Path) -> tuple[float, Answers]:
     from fastai.vision import all as fastai
 
     fastai.set_seed(seed, reproducible=True)
     codes = opened(settings)[0].classes.names
-    varied = [
-        fastai.Flip(p=0.5),
-        fastai.Zoom(min_zoom=1.0, max_zoom=settings.zoom, p=1.0),
-        fastai.Brightness(settings.lighting, p=1.0),
-        fastai.Contrast(settings.lighting, p=1.0),
-    ]
     block = fastai.DataBlock(
         blocks=(fastai.ImageBlock, fastai.MaskBlock(codes=[*codes, "Void"])),
         get_items=lambda folder: sorted(folder.glob("*/images/*")),
         splitter=fastai.FuncSplitter(lambda path: path.parent.parent.name == "val"),
         get_y=lambda path: path.parent.parent / "labels" / f"{path.stem}.png",
         item_tfms=fastai.Resize(settings.size, method=fastai.ResizeMethod.Squish),
-        batch_tfms=fastai.setup_aug_tfms(varied),
+        batch_tfms=fastai_variations(settings),
     )
     given = {"bs": settings.batch_size, "num_workers": settings.workers}
     loaders = block.dataloaders(settings.data, **given)
@@ -111,14 +93,10 @@ def by_fastai(settings: Settings, seed: int, run: Path) -> tuple[float, Answers]
         loss_func=fastai.CrossEntropyLossFlat(axis=1, ignore_index=len(codes)),
         path=run,
     )
-    with learner.no_bar(), learner.no_logging():
-        begun = time.perf_counter()
-        learner.fine_tune(settings.epochs, base_lr=settings.lr)
-        seconds = time.perf_counter() - begun
-    return seconds, fastai_answers(learner, ignored=len(codes))
+    return tune_fastai(learner, settings, ignored=len(codes))
 
 
-def by_smp(settings: Settings, seed: int, run: Path) -> tuple[float, Answers]:
+def by_smp(settings: CamVid, seed: int, run: Path) -> tuple[float, Answers]:
     import segmentation_models_pytorch as smp
 
     train, held_out = opened(settings)
@@ -164,26 +142,19 @@ def _learn(network: Any, loader: DataLoader[Any], lr: float, frozen: bool, epoch
             cycle.step()
 
 
-BY: dict[str, Callable[[Settings, int, Path], tuple[float, Answers]]] = {
+BY: dict[str, Callable[[CamVid, int, Path], tuple[float, Answers]]] = {
     OURS: by_gangen,
     "fastai": by_fastai,
     "smp": by_smp,
 }
 
 
-def main(settings: Settings) -> None:
+def main(settings: CamVid) -> None:
     count = len(opened(settings)[1].classes)
     metrics = [accuracy(count, "pixel_accuracy"), mean_iou(count)]
-    runs = []
-    for seed in settings.seeds:
-        for library in settings.libraries:
-            with TemporaryDirectory() as folder:
-                seconds, answered = BY[library](settings, seed, Path(folder) / "run")
-                found = judge(answered, metrics)
-            runs.append({"library": library, "seed": seed, **found, "seconds": seconds})
-            print(runs[-1], flush=True)
-    tell(runs, asdict(settings), settings.out, ("torch", "torchvision", "fastai", "segmentation-models-pytorch"))
+    contestants: dict[str, Contestant] = {name: partial(BY[name], settings) for name in settings.libraries}
+    compare(contestants, settings, metrics, ("torch", "torchvision", "fastai", "segmentation-models-pytorch"))
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    main(tyro.cli(CamVid, description=__doc__))

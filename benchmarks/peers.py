@@ -1,12 +1,15 @@
-"""What the benchmarks beside other libraries share: one body's weights for all, and the table of all runs."""
+"""What the benchmarks beside other libraries share: one body's weights, equal terms, the table of all runs."""
 
 from __future__ import annotations
 
 import platform
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -14,15 +17,104 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import models
 
-from gangen import weights
+from gangen import Learner, weights
 from gangen.files import write_json
 from gangen.labels import IGNORED
 from gangen.metrics import CountMetric, Metrics
+from gangen.recipe.flags import plain
 
 OURS = "gangen"
 
 Answers = Iterable[tuple[Tensor, Tensor]]
 """Logits or probabilities of classes, and the labels, batch by batch."""
+
+Contestant = Callable[[int, Path], tuple[float, Answers]]
+"""Takes a seed and a folder for what it writes, trains, and gives the seconds that took and its answers."""
+
+
+@dataclass(kw_only=True)
+class Settings:
+    """What both benchmarks let be set, whose own settings derive from it."""
+
+    data: Path
+    """The data set's folder, with train/ and val/."""
+    weights: Path
+    """A ResNet-34 trained on ImageNet, in torchvision's names."""
+    epochs: int = 3
+    """Passes over the data after the first, in which the body is held."""
+    batch_size: int = 8
+    """Pictures a batch."""
+    lr: float = 2e-3
+    """Peak rate, of fastai's `fine_tune` and of the others."""
+    zoom: float = 1.5
+    """By how much training pictures are enlarged at most."""
+    lighting: float = 0.2
+    """How far brightness and contrast vary."""
+    workers: int = 1
+    """Processes that read pictures."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """A run of each library with each of them, in turn."""
+    out: Path | None = None
+    """JSON file for the result."""
+
+
+def compare(
+    contestants: Mapping[str, Contestant],
+    settings: Settings,
+    metrics: Sequence[CountMetric],
+    packages: Sequence[str],
+) -> None:
+    """Let each contestant train with each seed, judge it, and tell of all.
+
+    Args:
+        contestants: by name.
+        settings: of the program; the seeds among them.
+        metrics: by which answers are judged.
+        packages: whose versions are kept.
+    """
+    runs = []
+    for seed in settings.seeds:
+        for library, train in contestants.items():
+            with TemporaryDirectory() as folder:
+                seconds, answered = train(seed, Path(folder) / "run")
+                found = judge(answered, metrics)
+            runs.append({"library": library, "seed": seed, **found, "seconds": seconds})
+            print(runs[-1], flush=True)
+    tell(runs, asdict(settings), settings.out, packages)
+
+
+def tune_gangen(
+    data: tuple[Any, Any], network: nn.Module, settings: Settings, seed: int, run: Path
+) -> tuple[float, Answers]:
+    """Fine-tune with a `Learner`; gives the seconds it took, and the answers to the data held out."""
+    given = {"batch_size": settings.batch_size, "workers": settings.workers}
+    learner = Learner(data, network, run=run, seed=seed, **given)  # type: ignore[arg-type]
+    begun = time.perf_counter()
+    learner.fine_tune(settings.epochs, lr=settings.lr)
+    seconds = time.perf_counter() - begun
+    return seconds, answers(learner.pipeline.network.eval(), data[1], device())
+
+
+def tune_fastai(learner: Any, settings: Settings, ignored: int | None = None) -> tuple[float, Answers]:
+    """Fine-tune a learner of fastai's, likewise; labels `ignored` count nowhere."""
+    with learner.no_bar(), learner.no_logging():
+        begun = time.perf_counter()
+        learner.fine_tune(settings.epochs, base_lr=settings.lr)
+        seconds = time.perf_counter() - begun
+    return seconds, fastai_answers(learner, ignored)
+
+
+def fastai_variations(settings: Settings) -> list[Any]:
+    """fastai's transforms that vary pictures as gangen's `Augment` does: mirrored, enlarged, lit."""
+    from fastai.vision import all as fastai
+
+    varied = [
+        fastai.Flip(p=0.5),
+        fastai.Zoom(min_zoom=1.0, max_zoom=settings.zoom, p=1.0),
+        fastai.Brightness(settings.lighting, p=1.0),
+        fastai.Contrast(settings.lighting, p=1.0),
+    ]
+    return fastai.setup_aug_tfms(varied)
 
 
 def on_imagenet_scale(pictures: Tensor) -> Tensor:
@@ -104,7 +196,7 @@ def tell(runs: Sequence[dict[str, Any]], settings: Any, out: Path | None, packag
         print(f"| {library} | {' | '.join(cells)} | {_spread(ratios) if ratios else '–'} |")
     if out:
         versions = {name: version(name) for name in packages} | {"python": platform.python_version()}
-        write_json(out, {"settings": settings, "versions": versions, "runs": list(runs)})
+        write_json(out, {"settings": plain(settings), "versions": versions, "runs": list(runs)})
 
 
 def _spread(values: Sequence[float]) -> str:
