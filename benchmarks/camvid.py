@@ -42,7 +42,7 @@ from torch.utils.data import DataLoader
 from gangen import weights
 from gangen.data import Augment, Masks, open_masks
 from gangen.losses import cross_entropy
-from gangen.metrics import accuracy, mean_iou
+from gangen.metrics import CountMetric, accuracy, mean_iou
 from gangen.nets import Body, MaskHead, UNet
 from gangen.train import set_seed
 
@@ -149,11 +149,15 @@ BY: dict[str, Callable[[CamVid, int, Path], tuple[float, Answers]]] = {
 }
 
 
-def main(settings: CamVid) -> None:
+def judged_by(settings: CamVid) -> list[CountMetric]:
     count = len(opened(settings)[1].classes)
-    metrics = [accuracy(count, "pixel_accuracy"), mean_iou(count)]
+    return [accuracy(count, "pixel_accuracy"), mean_iou(count)]
+
+
+def main(settings: CamVid) -> None:
     contestants: dict[str, Contestant] = {name: partial(BY[name], settings) for name in settings.libraries}
-    compare(contestants, settings, metrics, ("torch", "torchvision", "fastai", "segmentation-models-pytorch"))
+    packages = ("torch", "torchvision", "fastai", "segmentation-models-pytorch")
+    compare(contestants, settings, partial(judged_by, settings), packages)
 
 
 if __name__ == "__main__":

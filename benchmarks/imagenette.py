@@ -30,7 +30,7 @@ from peers import (
 )
 
 from gangen.data import Augment, ClassSet, open_classes
-from gangen.metrics import accuracy
+from gangen.metrics import CountMetric, accuracy
 from gangen.nets import Body, ClassHead, Classifier
 from gangen.train import set_seed
 
@@ -86,10 +86,13 @@ def by_fastai(settings: Imagenette, seed: int, run: Path) -> tuple[float, Answer
 BY = {OURS: by_gangen, "fastai": by_fastai}
 
 
+def judged_by(settings: Imagenette) -> list[CountMetric]:
+    return [accuracy(len(opened(settings)[1].classes))]
+
+
 def main(settings: Imagenette) -> None:
-    metrics = [accuracy(len(opened(settings)[1].classes))]
     contestants: dict[str, Contestant] = {name: partial(BY[name], settings) for name in settings.libraries}
-    compare(contestants, settings, metrics, ("torch", "torchvision", "fastai"))
+    compare(contestants, settings, partial(judged_by, settings), ("torch", "torchvision", "fastai"))
 
 
 if __name__ == "__main__":

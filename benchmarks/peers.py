@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -61,26 +64,39 @@ class Settings:
 def compare(
     contestants: Mapping[str, Contestant],
     settings: Settings,
-    metrics: Sequence[CountMetric],
+    metrics: Callable[[], Sequence[CountMetric]],
     packages: Sequence[str],
 ) -> None:
     """Let each contestant train with each seed, judge it, and tell of all.
 
+    Each training has a process of its own, so that what one library sets there, such as how memory is kept,
+    neither helps nor hinders another. What is given can therefore be pickled.
+
     Args:
         contestants: by name.
         settings: of the program; the seeds among them.
-        metrics: by which answers are judged.
+        metrics: makes those by which answers are judged.
         packages: whose versions are kept.
     """
     runs = []
     for seed in settings.seeds:
         for library, train in contestants.items():
-            with TemporaryDirectory() as folder:
-                seconds, answered = train(seed, Path(folder) / "run")
-                found = judge(answered, metrics)
-            runs.append({"library": library, "seed": seed, **found, "seconds": seconds})
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+                found = alone.submit(train_and_judge, train, seed, metrics).result()
+            runs.append({"library": library, "seed": seed, **found})
             print(runs[-1], flush=True)
     tell(runs, asdict(settings), settings.out, packages)
+
+
+def train_and_judge(
+    train: Contestant, seed: int, metrics: Callable[[], Sequence[CountMetric]]
+) -> dict[str, float]:
+    """What its answers are worth, and the seconds that training took; in a process of its own."""
+    # Which would otherwise start those that read its data as it was started itself: at length, from nothing.
+    multiprocessing.set_start_method("fork" if sys.platform == "linux" else None, force=True)
+    with TemporaryDirectory() as folder:
+        seconds, answered = train(seed, Path(folder) / "run")
+        return judge(answered, metrics()) | {"seconds": seconds}
 
 
 def tune_gangen(

@@ -20,7 +20,7 @@ from gangen import recipe
 from gangen.data import SAME, Augment, Batch, open_same
 from gangen.losses import cross_entropy
 from gangen.metrics import accuracy
-from gangen.nets import ClassHead, Siamese
+from gangen.nets import ClassHead, Norms, Siamese
 from gangen.train import ClassSamples, Nets
 
 
@@ -32,8 +32,9 @@ class SiameseFlags(recipe.FineTuneFlags):
     """Side of the training pictures, in pixels."""
     validation: float = 0.25
     """Share of the classes held out for validation, where there is no folder val/ beside train/."""
-    norms_learn: bool = False
-    """Whether the body's normalisation layers learn. Pictures of one kind, such as faces, are too alike."""
+    norms: Norms = "hold"
+    """What the body's normalisation layers do while it is held: adapt their statistics to your pictures, learn as
+    well, or hold still, and from then on too. Pictures of one kind, such as faces, are too alike to learn from."""
     batch_size: int = 16
     """Pairs a batch, on each process."""
     frozen_epochs: int = 3

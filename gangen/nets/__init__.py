@@ -6,7 +6,15 @@ from gangen.nets.colorizer import Colorizer, chroma_unet
 from gangen.nets.critic import PatchCritic, WholeCritic
 from gangen.nets.cut import classifiers
 from gangen.nets.dcgan import NoiseCritic, NoiseGenerator, latents, slerp
-from gangen.nets.freezing import free_parameters, freeze, hold_statistics, is_frozen, set_training, unfreeze
+from gangen.nets.freezing import (
+    Norms,
+    free_parameters,
+    freeze,
+    hold_statistics,
+    is_frozen,
+    set_training,
+    unfreeze,
+)
 from gangen.nets.groups import freeze_to, layer_groups
 from gangen.nets.heads import ClassHead, ImageHead, MaskHead
 from gangen.nets.stylenet import StyleNet
@@ -23,6 +31,7 @@ __all__ = [
     "MaskHead",
     "NoiseCritic",
     "NoiseGenerator",
+    "Norms",
     "PatchCritic",
     "Residual",
     "Siamese",

@@ -2,34 +2,44 @@
 
 A frozen part gets no gradients, and those of its layers whose buffers move in train mode (running statistics
 of BatchNorm, the power iteration of spectral norm) stay in eval mode. The mark is an attribute `frozen` on
-every module of the part, so it survives deepcopy, and a part of a frozen part can be unfrozen again.
+every module of the part, so it survives deepcopy, and a part of a frozen part can be unfrozen again; it is
+"weights" where the weights alone are held and statistics go on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils.parametrizations import _SpectralNorm
 
+Norms = Literal["hold", "adapt", "learn"]
+"""What normalisation layers do in a frozen part.
 
-def freeze(module: nn.Module, *, norms_learn: bool = False) -> None:
+They hold still; or adapt their statistics to the pictures that come, with weights and biases held, which needs no
+gradient (Li et al. 2016, "Revisiting batch normalization for practical domain adaptation", arXiv:1603.04779); or
+learn as ever, statistics included, as fastai's do.
+"""
+
+
+def freeze(module: nn.Module, *, norms: Norms = "hold") -> None:
     """Stop gradients and running statistics of `module` and all within it, until `unfreeze`.
 
-    With `norms_learn` its normalisation layers go on, statistics included, as in fastai: what they know of the
-    pictures that the rest was trained on may not be true of others.
+    Its normalisation layers do what `norms` says: what they know of the pictures that the rest was trained on may
+    not be true of others.
 
     Plain `module.train()` would set BatchNorm going again in a network that does not know of freezing; `Body`
     and `UNet` do, and for all others `set_training` is the call that keeps frozen parts still.
     """
     for part in module.modules():
-        if norms_learn and is_norm(part):
+        if norms == "learn" and is_norm(part):
             continue
-        part.frozen = True  # type: ignore[assignment]
+        part.frozen = "weights" if norms == "adapt" and is_norm(part) else True  # type: ignore[assignment]
         for parameter in part.parameters(recurse=False):
             parameter.requires_grad_(False)
-        if _has_moving_buffers(part):
+        if is_still(part) and _has_moving_buffers(part):
             part.training = False
 
 
@@ -46,8 +56,13 @@ def unfreeze(module: nn.Module) -> None:
 
 
 def is_frozen(module: nn.Module) -> bool:
-    """Whether `freeze` holds this module."""
+    """Whether `freeze` holds this module's weights."""
     return bool(getattr(module, "frozen", False))
+
+
+def is_still(module: nn.Module) -> bool:
+    """Whether `freeze` holds this module's weights and its statistics."""
+    return getattr(module, "frozen", False) is True
 
 
 def free_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
@@ -66,7 +81,7 @@ def set_training(module: nn.Module, training: bool, hold_statistics: bool = Fals
     """
     module.train(training)
     for part in module.modules():
-        if (hold_statistics or is_frozen(part)) and _has_moving_buffers(part):
+        if (hold_statistics or is_still(part)) and _has_moving_buffers(part):
             part.training = False
 
 
@@ -80,7 +95,7 @@ def hold_statistics(module: nn.Module) -> None:
 def keep_frozen_still(module: nn.Module) -> None:
     """Hold the statistics of the frozen parts within `module`; a network's own `train` calls this last."""
     for part in module.modules():
-        if is_frozen(part) and _has_moving_buffers(part):
+        if is_still(part) and _has_moving_buffers(part):
             part.training = False
 
 

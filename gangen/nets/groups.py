@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from gangen.errors import UserError
-from gangen.nets.freezing import freeze, is_norm, unfreeze
+from gangen.nets.freezing import Norms, freeze, unfreeze
 
 
 def layer_groups(network: nn.Module) -> list[list[nn.Parameter]]:
@@ -25,7 +25,7 @@ def layer_groups(network: nn.Module) -> list[list[nn.Parameter]]:
     return [group for group in (*groups, rest) if group]
 
 
-def freeze_to(network: nn.Module, group: int, *, norms_learn: bool = True) -> None:
+def freeze_to(network: nn.Module, group: int, *, norms: Norms = "adapt") -> None:
     """Freeze all layer groups before number `group`, and let the others learn; a negative one counts from the end.
 
     `freeze_to(network, -1)` leaves the last group alone to learn, `freeze_to(network, 0)` all.
@@ -33,7 +33,7 @@ def freeze_to(network: nn.Module, group: int, *, norms_learn: bool = True) -> No
     Args:
         network: see `layer_groups`.
         group: the first that learns.
-        norms_learn: normalisation layers go on learning in frozen groups, statistics included, as fastai's do.
+        norms: what normalisation layers in frozen groups do; see `Norms`.
 
     Raises:
         UserError: there are not so many groups.
@@ -48,7 +48,6 @@ def freeze_to(network: nn.Module, group: int, *, norms_learn: bool = True) -> No
         own = [*module.parameters(recurse=False)]
         if not own:
             continue
-        if all(id(parameter) in held for parameter in own) and not (norms_learn and is_norm(module)):
-            freeze(module)
-        else:
-            unfreeze(module)
+        unfreeze(module)
+        if all(id(parameter) in held for parameter in own):
+            freeze(module, norms=norms)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from torch import nn
 
 from gangen.errors import UserError
-from gangen.nets import Body, PatchCritic
+from gangen.nets import Body, Norms, PatchCritic
 from gangen.train import NoGan, Phase, fine_tune
 from gangen.train.phase import Loss
 
@@ -116,14 +116,15 @@ class FineTuneFlags(Flags):
     validation: float = 0.1
     """Share of the pictures held out for validation, where there is no folder val/ beside train/."""
     frozen_epochs: int = 1
-    """Passes over the data with the body held, its norms aside; skipped when the body's weights are random."""
+    """Passes over the data with the body held; skipped when the body's weights are random."""
     epochs: int | None = None
     """Passes over the data in which all learns."""
     lr: float = 2e-3
     """Peak learning rate of the head while the body is held; half of it afterwards, and a hundredth of that in the
     first layers."""
-    norms_learn: bool = True
-    """Whether the body's normalisation layers learn, and from the first step on; else they stay as they were."""
+    norms: Norms = "adapt"
+    """What the body's normalisation layers do while it is held: adapt their statistics to your pictures, learn as
+    well, or hold still, and from then on too."""
     ema: float = 0.0
     """Decay of the moving average of the weights, such as 0.99; 0 for none."""
     jitter: float = 0.2
@@ -146,7 +147,7 @@ class FineTuneFlags(Flags):
             frozen_epochs=self.frozen_epochs if pretrained else 0,
             epoch=epoch,
             lr=self.lr,
-            norms_learn=self.norms_learn or not pretrained,  # random ones know nothing that could be kept
+            norms=self.norms if pretrained else "learn",  # random ones know nothing that could be kept
             ema=self.ema,
         )
 

@@ -111,7 +111,7 @@ class Learner:
         """Find a learning rate with the body held, and leave everything as it was; see `gangen.train.lr_find`."""
         body = getattr(self.network, "body", None)
         frozen = [body] if isinstance(body, nn.Module) else []
-        player = Player(NAME, self.network, self._terms, frozen=frozen, norms_learn=True)
+        player = Player(NAME, self.network, self._terms, frozen=frozen, norms="adapt")
         settings = {"batch_size": self.batch_size, "seed": self.seed, "workers": self.workers} | options
         return lr_find(player, self.train, accelerator=self.accelerator, **settings)
 
@@ -134,14 +134,16 @@ class Learner:
         self.run = folder = self._folder(resume)
         epoch = steps_of(len(self.train), self.batch_size, self.accelerator.num_processes)
         best = self.metrics[0].name if self.metrics else None
-        watch = Validation(self.held_out, self.metrics, every=epoch, best=best, player=NAME)
+        watch = Validation(
+            self.held_out, self.metrics, every=epoch, best=best, player=NAME, witness=self._mistakes
+        )
         trainer = Trainer(
             folder,
             self.train,
             batch_size=self.batch_size,
             seed=self.seed,
             workers=self.workers,
-            callbacks=[watch, self._grid(every=epoch), self._mistakes, *self.callbacks],
+            callbacks=[watch, self._grid(every=epoch), *self.callbacks],
             accelerator=self.accelerator,
         )
         phases = fine_tune(self.network, self._terms, epochs=epochs, epoch=epoch, lr=lr, **options)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from gangen.errors import UserError
-from gangen.nets.freezing import is_norm
+from gangen.nets.freezing import Norms, is_norm
 from gangen.train.optim import OptimizerFactory, adam
 from gangen.train.phase import Loss, Phase, Player
 from gangen.train.schedule import one_cycle
@@ -25,7 +25,7 @@ def fine_tune(
     lr: float = 2e-3,
     ratio: float = 100.0,
     frozen: Sequence[nn.Module] | None = None,
-    norms_learn: bool = True,
+    norms: Norms = "adapt",
     optimizer: OptimizerFactory | None = None,
     clip: float | None = None,
     ema: float = 0.0,
@@ -48,9 +48,10 @@ def fine_tune(
         lr: peak learning rate of the first phase.
         ratio: how many times the last layers learn faster than the first ones.
         frozen: parts that are held in the first phase; the network's body when None.
-        norms_learn: normalisation layers learn in held parts too, statistics included; else those of the held
-            parts stay as they are in both phases, which suits pictures that are too few or too alike to tell of
-            others.
+        norms: what normalisation layers of the held parts do meanwhile. "adapt": their statistics follow the new
+            pictures, which costs no backward pass through the body. "learn": their weights learn besides, as in
+            fastai. "hold": they stay as they are, and in the second phase too, which suits pictures that are too
+            few or too alike to tell of others.
         optimizer: Adam with a weight decay of 0.01, not for norms and biases, when None.
         clip: largest norm of the gradient, or None.
         ema: decay of the moving average of the weights; 0 for none.
@@ -77,7 +78,7 @@ def fine_tune(
             "frozen_epochs=0."
         )
     made = optimizer or adam(weight_decay=0.01)
-    norms = [] if norms_learn else [layer for part in held or () for layer in part.modules() if is_norm(layer)]
+    own = [layer for part in held or () for layer in part.modules() if is_norm(layer)]
     common = {"optimizer": made, "clip": clip, "ema": ema}
     head = Player(
         name,
@@ -86,7 +87,7 @@ def fine_tune(
         lr=lr,
         schedule=one_cycle(warmup=0.99),
         frozen=held or (),
-        norms_learn=norms_learn,
+        norms=norms,
         **common,  # type: ignore[arg-type]
     )
     whole = Player(
@@ -95,7 +96,7 @@ def fine_tune(
         loss,
         lr=(lr / 2 / ratio, lr / 2),
         schedule=one_cycle(warmup=0.3, start=0.2),
-        frozen=norms,
+        frozen=own if norms == "hold" else (),
         **common,  # type: ignore[arg-type]
     )
     return [Phase("head", [head], frozen_epochs * epoch), Phase("whole", [whole], epochs * epoch)]

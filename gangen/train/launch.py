@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from gangen.errors import UserError
+from gangen.train.memory import keep_freed_memory
 
 
 def launch(
@@ -34,6 +35,7 @@ def launch(
     # Torch is told first: accelerate would otherwise find a thread count of 1 left by the launchers.
     if not torch.cuda.is_available():
         torch.set_num_threads(threads or _fair_share(os.environ))
+        keep_freed_memory()
     accelerator = Accelerator(mixed_precision=precision, log_with=list(track) or None, project_dir=folder)
     check_connected(os.environ, accelerator.num_processes)
     if accelerator.mixed_precision not in ("no", "bf16"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +10,11 @@ import torch
 from accelerate.utils import gather_object
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from gangen import images
-from gangen.errors import UserError
 from gangen.labels import Classes, draw_confusion
 from gangen.losses import cross_entropy
 from gangen.metrics import Confusion
-from gangen.train.callback import Callback
 from gangen.train.feed import Seeded, collate, to_device
 from gangen.train.samples import Samples
 from gangen.train.showing import showing
@@ -41,8 +38,11 @@ class Mistake:
     loss: float
 
 
-class Mistakes(Callback):
-    """Looks at the whole validation set when training ends, and draws what went wrong.
+class Mistakes:
+    """The witness of the last validation: looks at the whole validation set, and draws what went wrong.
+
+        mistakes = Mistakes(grid, classes)
+        Validation(data, metrics, player="network", witness=mistakes)
 
     In the run folder, and in the report: `top_losses.png`, the samples with the highest loss in the manner of the
     sample grids, and `confusion.png`, how often each class was answered by which, in shares of the class.
@@ -52,7 +52,6 @@ class Mistakes(Callback):
         classes: what is told apart.
         loss: logits and labels of one sample to a scalar.
         count: of the worst samples that are shown.
-        batch_size: samples that are judged together.
 
     Attributes:
         worst: the worst samples, the worst first.
@@ -66,46 +65,32 @@ class Mistakes(Callback):
         loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
         *,
         count: int = 8,
-        batch_size: int = 16,
     ) -> None:
-        self.grid, self.classes, self.loss = grid, classes, loss
-        self.count, self.batch_size = count, batch_size
+        self.grid, self.classes, self.loss, self.count = grid, classes, loss, count
         self.worst: list[Mistake] = []
         self.confusion = torch.zeros(len(classes), len(classes), dtype=torch.int64)
+        self._seen: list[Mistake] = []
+        self._counted = torch.zeros_like(self.confusion)
 
-    def on_phase_end(self, trainer: Trainer) -> None:
-        """Look, after the last phase."""
-        if trainer.phase_index == len(trainer.plan.phases) - 1 and self.grid.player in trainer.plan.networks:
-            self.look(trainer)
-            self._draw(trainer)
+    def wants(self, trainer: Trainer) -> bool:
+        """Of all validations the one that ends the last phase."""
+        self._seen, self._counted = [], torch.zeros_like(self.confusion)
+        return trainer.phase_index == len(trainer.plan.phases) - 1 and trainer.step == trainer.phase.steps
 
-    def look(self, trainer: Trainer) -> None:
-        """Judge every sample, each process its share of them."""
-        data: Dataset[Any] = self.grid.data
-        replaced = getattr(data, "replaced", None)
-        seeded, counts = Seeded(data, trainer.seed), Confusion(len(self.classes))
-        world, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
-        found: list[Mistake] = []
-        table = torch.zeros_like(self.confusion)
-        with showing(trainer, self.grid.player) as network:
-            mine = range(rank, len(data), world)  # type: ignore[arg-type]
-            for indices in (
-                mine[first : first + self.batch_size] for first in range(0, len(mine), self.batch_size)
-            ):
-                read = collate([seeded[0, index] for index in indices])
-                if isinstance(read, UserError):
-                    raise read
-                batch = to_device(read, trainer.accelerator.device)
-                logits = network(batch.input).float()
-                for place, index in enumerate(indices):
-                    if replaced is not None and replaced(index):
-                        continue
-                    one, label = logits[place : place + 1], batch.target[place : place + 1]
-                    found.append(Mistake(index, batch.name[place], float(self.loss(one, label))))
-                    table += counts(one, label).cpu()
-        every = [mistake for part in gather_object([found]) for mistake in part]
+    def see(self, trainer: Trainer, batch: Any, indices: Sequence[int], output: Tensor) -> None:
+        """Judge each sample of a batch alone."""
+        counts = Confusion(len(self.classes))
+        for place, index in enumerate(indices):
+            one, label = output[place : place + 1], batch.target[place : place + 1]
+            self._seen.append(Mistake(index, batch.name[place], float(self.loss(one, label))))
+        self._counted += counts(output, batch.target).cpu()
+
+    def conclude(self, trainer: Trainer) -> None:
+        """Find the worst of all processes' samples, and draw."""
+        every = [mistake for part in gather_object([self._seen]) for mistake in part]
         self.worst = sorted(every, key=lambda mistake: (-mistake.loss, mistake.index))[: self.count]
-        self.confusion = torch.stack(gather_object([table])).sum(dim=0)
+        self.confusion = torch.stack(gather_object([self._counted])).sum(dim=0)
+        self._draw(trainer)
 
     def _draw(self, trainer: Trainer) -> None:
         if trainer.run is None:

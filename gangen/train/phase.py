@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from gangen.nets import Norms
 from gangen.train.optim import OptimizerFactory, Rate, adam
 from gangen.train.schedule import Schedule, constant
 
@@ -40,7 +41,7 @@ class Player:
         schedule: factor on `lr` over the phase.
         clip: largest norm of the gradient, or None.
         frozen: parts of the network that hold still while this player plays, statistics included.
-        norms_learn: normalisation layers within these parts learn all the same, as fastai's do.
+        norms: what normalisation layers within these parts do; see `gangen.nets.Norms`.
         hold_statistics: use BatchNorm's running statistics instead of the batch's while it learns, so that
             what it learns from looks like what it will make afterwards. For adversarial phases.
         ema: decay of the moving average of its weights; 0 for none.
@@ -56,7 +57,7 @@ class Player:
     schedule: Schedule = constant()
     clip: float | None = None
     frozen: Sequence[nn.Module] = ()
-    norms_learn: bool = False
+    norms: Norms = "hold"
     hold_statistics: bool = False
     ema: float = 0.0
     accumulate: int = 1

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from gangen.nets.freezing import freeze, is_frozen, set_training
+from gangen.nets.freezing import freeze, is_still, set_training
 from gangen.train.optim import parameter_groups
 from gangen.train.phase import Player
 
@@ -37,10 +37,10 @@ class Seat:
         self.steps = 0
         self._called = False
         within = [module for part in player.frozen for module in part.modules()]
-        self._marks = [(module, is_frozen(module)) for module in within]
+        self._marks = [(module, getattr(module, "frozen", False)) for module in within]
         self._flags = [(p, p.requires_grad) for module in within for p in module.parameters(recurse=False)]
         for part in player.frozen:
-            freeze(part, norms_learn=player.norms_learn)
+            freeze(part, norms=player.norms)
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
         if not self.parameters:
             raise ValueError(f"{player.name}: every weight is frozen, so there is nothing to learn")
@@ -115,7 +115,7 @@ class Seat:
         """Give every process the mean of all processes' running statistics, so that replicas stay equal."""
         if accelerator.num_processes == 1 or self.player.hold_statistics:
             return
-        moving = [module for module in self.network.modules() if not is_frozen(module)]
+        moving = [module for module in self.network.modules() if not is_still(module)]
         buffers = [b for module in moving for b in module.buffers(recurse=False) if b.is_floating_point()]
         if buffers:
             flat = accelerator.reduce(torch.cat([buffer.flatten() for buffer in buffers]), "mean")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from accelerate.utils import gather_object
@@ -21,6 +21,19 @@ from gangen.train.showing import showing, shown
 
 if TYPE_CHECKING:
     from gangen.train.trainer import Trainer
+
+
+class Witness(Protocol):
+    """Sees a validation's samples and what the network makes of them, so that they need not be computed again."""
+
+    def wants(self, trainer: Trainer) -> bool:
+        """Whether it will look at the validation that begins now."""
+
+    def see(self, trainer: Trainer, batch: Any, indices: Sequence[int], output: Tensor) -> None:
+        """Look at a batch of this process, its samples' places in the data, and the network's output."""
+
+    def conclude(self, trainer: Trainer) -> None:
+        """All was seen, by all processes."""
 
 
 class Validation(Callback):
@@ -42,6 +55,7 @@ class Validation(Callback):
         baseline: inputs (N, 3, H, W) to outputs; what any generator should be better than, such as the inputs
             themselves; or "untrained", for the player's network as it is before the first step. It is judged once,
             before that step, and logged as "baseline".
+        witness: looks on.
 
     Attributes:
         latest: the newest numbers, by metric.
@@ -58,10 +72,11 @@ class Validation(Callback):
         batch_size: int = 32,
         player: str = "generator",
         baseline: Callable[[Tensor], Tensor] | Literal["untrained"] | None = None,
+        witness: Witness | None = None,
     ) -> None:
         self.data, self.metrics, self.every = data, list(metrics), every
         self.batch_size, self.player, self.best = batch_size, player, best
-        self.baseline = baseline
+        self.baseline, self.witness = baseline, witness
         self.latest: dict[str, float] = {}
         self.base: dict[str, float] = {}
         self._record: float | None = None
@@ -107,8 +122,11 @@ class Validation(Callback):
 
     def validate(self, trainer: Trainer) -> dict[str, float]:
         """Measure now; log, and keep the weights if they are the best so far."""
+        witness = self.witness if self.witness is not None and self.witness.wants(trainer) else None
         with showing(trainer, self.player) as network:
-            self.latest = self._measure(trainer, network)
+            self.latest = self._measure(trainer, network, witness)
+        if witness is not None:
+            witness.conclude(trainer)
         record: dict[str, Any] = dict(self.latest)
         if self.best is not None and self._is_record(self.latest[self.best]):
             self._record = self.latest[self.best]
@@ -117,7 +135,9 @@ class Validation(Callback):
         trainer.log("validation", **record)
         return self.latest
 
-    def _measure(self, trainer: Trainer, paint: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    def _measure(
+        self, trainer: Trainer, paint: Callable[[Tensor], Tensor], witness: Witness | None = None
+    ) -> dict[str, float]:
         accelerator = trainer.accelerator
         length = len(self.data)  # type: ignore[arg-type]
         mine = [(0, i) for i in range(accelerator.process_index, length, accelerator.num_processes)]
@@ -130,13 +150,17 @@ class Validation(Callback):
             generator=torch.Generator(),
         )
         metrics = Metrics(self.metrics)
-        for batch in loader:
-            if batch is None:
+        for read in loader:
+            if read is None:
                 continue
-            if isinstance(batch, UserError):
-                raise batch
-            batch = to_device(batch, accelerator.device)
-            metrics.update(paint(batch.input).float(), batch.target)
+            if isinstance(read, UserError):
+                raise read
+            indices, samples = read
+            batch = to_device(samples, accelerator.device)
+            output = paint(batch.input).float()
+            metrics.update(output, batch.target)
+            if witness is not None:
+                witness.see(trainer, batch, indices.tolist(), output)
         return metrics.compute(gather_object([metrics.state()]))
 
     def _is_record(self, value: float) -> bool:
@@ -168,12 +192,14 @@ class Validation(Callback):
 
 
 class _Own(Seeded):
-    """As `Seeded`, and None where another sample was given in place of the one that was asked for."""
+    """As `Seeded`, with the number; and None where another sample was given in place of the one asked for."""
 
     def __getitem__(self, key: tuple[int, int]) -> Any:
         sample = super().__getitem__(key)
+        if isinstance(sample, UserError):
+            return sample
         replaced = getattr(self.data, "replaced", None)
-        return None if replaced is not None and replaced(key[1]) and not isinstance(sample, UserError) else sample
+        return None if replaced is not None and replaced(key[1]) else (key[1], sample)
 
 
 def _collate_own(samples: list[Any]) -> Any:

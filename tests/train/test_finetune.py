@@ -13,7 +13,17 @@ from torch.utils.data import Dataset
 from gangen.data import Batch
 from gangen.errors import UserError
 from gangen.losses import cross_entropy
-from gangen.nets import Body, ClassHead, Classifier, freeze_to, layer_groups
+from gangen.nets import (
+    Body,
+    ClassHead,
+    Classifier,
+    freeze,
+    freeze_to,
+    is_frozen,
+    layer_groups,
+    set_training,
+    unfreeze,
+)
 from gangen.train import Callback, Player, Trainer, fine_tune, lr_find, steps_of
 from gangen.train.lr_find import _steepest, _valley
 from gangen.train.optim import spread
@@ -108,19 +118,40 @@ def test_fine_tuning_holds_the_body_and_then_teaches_its_first_layers_least(tmp_
     trained(tmp_path, net, Watch())
     moved = {name for name, value in seen["head"].items() if not torch.equal(value, before[name])}
     assert not any(name.startswith(("body.early", "body.late")) for name in moved)
-    assert {"body.norm.weight", "body.norm.running_mean", "head.2.weight"} <= moved, "norms go on learning"
+    assert {"body.norm.running_mean", "body.norm.running_var", "head.2.weight"} <= moved, "norms adapt"
+    assert not {"body.norm.weight", "body.norm.bias"} & moved, "by their statistics alone"
     assert set(rates["head"]) == {1e-2}
     assert sorted(set(rates["whole"])) == pytest.approx([5e-5, 5e-4, 5e-3])
     moved = {name for name, value in net.state_dict().items() if not torch.equal(value, seen["head"][name])}
     assert moved == set(before)
 
 
+def test_norms_learn_where_that_is_asked_for(tmp_path: Path) -> None:
+    net = network()
+    before = {name: value.clone() for name, value in net.body.state_dict().items()}
+    trained(tmp_path, net, epochs=0, norms="learn")
+    moved = {name for name, value in net.body.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {name for name in before if name.startswith("norm.")}
+
+
+def test_a_body_whose_norms_adapt_needs_no_gradient() -> None:
+    net = network()
+    freeze(net.body, norms="adapt")
+    set_training(net, True)
+    before = net.body.norm.running_mean.clone()
+    assert not net.body(torch.randn(4, 3, 16, 16))[-1].requires_grad
+    assert not torch.equal(net.body.norm.running_mean, before)
+    assert is_frozen(net.body.norm)
+    unfreeze(net.body)
+    assert net.body(torch.randn(4, 3, 16, 16))[-1].requires_grad
+
+
 def test_norms_are_held_where_that_is_asked_for(tmp_path: Path) -> None:
     net = network()
     before = {name: value.clone() for name, value in net.body.state_dict().items()}
-    trained(tmp_path / "head", net, epochs=0, norms_learn=False)
+    trained(tmp_path / "head", net, epochs=0, norms="hold")
     assert all(torch.equal(value, before[name]) for name, value in net.body.state_dict().items())
-    trained(tmp_path / "both", net, epochs=1, norms_learn=False)
+    trained(tmp_path / "both", net, epochs=1, norms="hold")
     moved = {name for name, value in net.body.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == {"early.weight", "early.bias", "late.weight", "late.bias"}
 
@@ -148,13 +179,13 @@ def test_groups_may_be_frozen_by_number() -> None:
     assert [parameter.requires_grad for group in layer_groups(net)[:2] for parameter in group] == [
         False,
         False,
-        True,  # the norm's
-        True,
+        False,
+        False,
         False,
         False,
     ]
     assert all(parameter.requires_grad for parameter in layer_groups(net)[2])
-    freeze_to(net, 1, norms_learn=False)
+    freeze_to(net, 1, norms="hold")
     assert [all(p.requires_grad for p in group) for group in layer_groups(net)] == [False, True, True]
     assert not net.train().body.norm.training
     freeze_to(net, 0)

@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 from gangen.data import Batch
 from gangen.labels import Classes, draw_confusion
 from gangen.losses import cross_entropy
-from gangen.train import ClassSamples, Mistakes, Phase, Player, Trainer
+from gangen.metrics import accuracy
+from gangen.train import ClassSamples, Mistakes, Phase, Player, Trainer, Validation
 from gangen.train.optim import sgd
 
 CLASSES = Classes(("dark", "bright", "never"))
@@ -54,7 +55,8 @@ def test_the_worst_come_first_and_each_label_is_counted_once(tmp_path: Path) -> 
     mistakes = Mistakes(grid, CLASSES, count=2)
     player = Player("network", Brightness(), tell, lr=1e-30, optimizer=sgd(momentum=0.0))
     phases = [Phase("one", [player], 1), Phase("two", [player], 1)]
-    Trainer(tmp_path, Known(), batch_size=2, callbacks=[grid, mistakes]).fit(phases)
+    judge = Validation(Known(), [accuracy(3)], every=1, batch_size=2, player="network", witness=mistakes)
+    Trainer(tmp_path, Known(), batch_size=2, callbacks=[judge, grid]).fit(phases)
     assert [mistake.name for mistake in mistakes.worst] == ["known-4", "known-2"]
     expected = -torch.log_softmax(torch.tensor([2.4, -2.4, -9.0]), 0)[1].item()
     assert mistakes.worst[0].loss == pytest.approx(expected, rel=1e-4)
