@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from gangen.errors import RunError
+
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 
 _FULL = 2**20
 """Bytes below which a disk counts as full when writing has failed."""
@@ -42,6 +45,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
         if trouble:
             raise RunError(explain_disk_trouble(path, error)) from error
         raise
+
+
+def clear_temporary(folder: Path) -> None:
+    """Remove what writers that were killed have left half-written in `folder` and below."""
+    for path in folder.rglob(".*.tmp"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -17,6 +17,10 @@ from gangen.errors import PictureError
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """What counts as a picture in a folder, by the end of its name in lower case."""
 
+MAX_RATIO = 256
+"""Longest side of a picture over its shortest. Beyond it a picture is refused: one of a single pixel by a million,
+enlarged until its short side can be trained on, takes all memory. May be set to another number."""
+
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, which Pillow's own greyscale follows
 _STUDIO_LUMA = (65.481, 128.553, 24.966)  # the same, in levels of 8 bits from 16 to 235, as MATLAB has them
 
@@ -42,6 +46,7 @@ def read(path: str | Path, mode: Literal["RGB", "L"] = "RGB") -> Image.Image:
     path = Path(path)
     try:
         with Image.open(path) as opened:
+            _check_ratio(opened.size)
             picture = ImageOps.exif_transpose(opened)
             picture = _flatten(_eight_bits(picture))
             return picture if picture.mode == mode else picture.convert(mode)
@@ -49,8 +54,8 @@ def read(path: str | Path, mode: Literal["RGB", "L"] = "RGB") -> Image.Image:
         raise PictureError(f"cannot read {path}: there is no such file. Check the path.") from error
     except Image.DecompressionBombError as error:
         raise PictureError(
-            f"cannot read {path}: {error}. Scale the picture down, or raise PIL.Image.MAX_IMAGE_PIXELS "
-            "where you trust its source."
+            f"cannot read {path}: {error}. Scale the picture down or cut it; or raise "
+            "PIL.Image.MAX_IMAGE_PIXELS or gangen.images.MAX_RATIO where you trust its source."
         ) from error
     # Pillow's decoders answer broken files with nearly every exception there is (OSError, SyntaxError,
     # ValueError, struct.error, zlib.error, ...): whichever it was, this one picture cannot be read.
@@ -58,6 +63,12 @@ def read(path: str | Path, mode: Literal["RGB", "L"] = "RGB") -> Image.Image:
         raise PictureError(
             f"cannot read {path}: {_cause(path, error)}. Replace the file or take it out of the folder."
         ) from error
+
+
+def _check_ratio(size: tuple[int, int]) -> None:
+    if max(size) > MAX_RATIO * max(1, min(size)):
+        told = f"{size[0]}x{size[1]} pixels, more than {MAX_RATIO} times as long as wide"
+        raise Image.DecompressionBombError(told)
 
 
 def to_tensor(picture: Image.Image) -> Tensor:

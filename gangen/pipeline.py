@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gangen import __version__, files, images, painting, tiles, weights
 from gangen.answers import Answer, to_answers
 from gangen.data.augment import Centre
-from gangen.errors import PictureError, RunError, UserError
+from gangen.errors import PictureError, RunError, UserError, WeightsError
 from gangen.labels import Classes, draw_mask
 from gangen.loading import FORMAT, NETWORKS, answer_count, build, find_pipeline, read_config
 from gangen.nets import Classifier, Siamese, latents
@@ -62,16 +62,21 @@ class Pipeline:
 
         Raises:
             RunError: the folder holds no pipeline, or one of another format or network.
-            WeightsError: the weights cannot be read, or belong to another network.
+            WeightsError: the weights cannot be read, are not those that were saved, or belong to another network.
             UserError: the hub's repository cannot be had, or the device is not there.
         """
         folder = find_pipeline(source)
         config = read_config(folder / "config.json")
         described = config.pop("network")
         network = build(described, folder)
-        stored = folder / "model.safetensors"
+        stored, expected = folder / "model.safetensors", config.get("sha256")
+        if expected is not None and weights.fingerprint(stored) != expected:
+            raise WeightsError(
+                f"{stored} is damaged, being saved, or not the file that config.json was written with: its "
+                'SHA-256 is another. Fetch both again, or take "sha256" out of config.json if you changed it.'
+            )
         weights.load_into(network, weights.read(stored), stored)
-        kept = {key: value for key, value in config.items() if key not in ("format", "gangen")}
+        kept = {key: value for key, value in config.items() if key not in ("format", "gangen", "sha256")}
         return cls(network, config=kept).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     def save(self, folder: str | Path) -> Path:
@@ -90,7 +95,14 @@ class Pipeline:
         with files.replacing(folder / "model.safetensors") as temporary:
             save_file(state, temporary)
         network = {"kind": kind, **self.network.config}  # type: ignore[dict-item]  # a plain property
-        description = {"format": FORMAT, "gangen": __version__, **self.config, "network": network}
+        checksum = weights.fingerprint(folder / "model.safetensors")
+        description = {
+            "format": FORMAT,
+            "gangen": __version__,
+            "sha256": checksum,
+            **self.config,
+            "network": network,
+        }
         files.write_json(folder / "config.json", description)
         return folder
 

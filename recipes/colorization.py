@@ -112,7 +112,7 @@ def main(flags: Colorization) -> None:
             for size in flags.smaller_sizes or ()
         ],
     )
-    trainer.fit(phases, resume=flags.resume)
+    run.fit(trainer, phases)
     run.finish(trainer, task="colorization", input="grey", trained_size=flags.size)
 
 

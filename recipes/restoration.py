@@ -84,11 +84,11 @@ def main(flags: Restoration) -> None:
     judge = Validation(held_out, metrics, every=flags.validate_every, best="psnr", baseline=lambda spoilt: spoilt)
     features = Perceptual(flags.perceptual, pixel=0.0) if flags.perceptual else None
     trainer = run.trainer(train, callbacks=[judge, Samples(held_out, every=200)])
-    trainer.fit(
+    run.fit(
+        trainer,
         nogan_phases(
             flags, generator=generator, critic=critic, likeness=alike(features, weight=flags.features), body=body
         ),
-        resume=flags.resume,
     )
     run.finish(trainer, task="restoration", input=flags.degradation, trained_size=flags.size)
 

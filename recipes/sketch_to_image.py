@@ -93,7 +93,8 @@ def main(flags: SketchToImage) -> None:
             Samples(held_out, every=200),
         ],
     )
-    trainer.fit(
+    run.fit(
+        trainer,
         nogan_phases(
             flags,
             generator=generator,
@@ -103,7 +104,6 @@ def main(flags: SketchToImage) -> None:
             condition=lambda batch: batch.input,  # what may be painted depends on the sketch
             body=body,
         ),
-        resume=flags.resume,
     )
     run.finish(trainer, task="sketch-to-image", input="sketch", trained_size=flags.size)
 

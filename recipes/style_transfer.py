@@ -128,7 +128,7 @@ def main(flags: StyleTransfer) -> None:
             Samples(held_out, every=200),
         ],
     )
-    trainer.fit([Phase("generator", [painter], flags.generator_steps or 0)], resume=flags.resume)
+    run.fit(trainer, [Phase("generator", [painter], flags.generator_steps or 0)])
     run.finish(trainer, task="style-transfer", input="photograph", trained_size=flags.size)
 
 

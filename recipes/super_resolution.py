@@ -123,7 +123,8 @@ def main(flags: SuperResolution) -> None:
     )
     features = Perceptual(flags.perceptual, pixel=0.0) if flags.perceptual else None
     trainer = run.trainer(train, callbacks=[judge, Samples(held_out, every=200)])
-    trainer.fit(
+    run.fit(
+        trainer,
         nogan_phases(
             flags,
             generator=generator,
@@ -132,7 +133,6 @@ def main(flags: SuperResolution) -> None:
             play_likeness=alike(features, weight=flags.features),
             body=body,
         ),
-        resume=flags.resume,
     )
     run.finish(trainer, task="super-resolution", input=flags.degradation, trained_size=flags.size)
 

@@ -138,6 +138,7 @@ def test_unreadable_files_are_named_with_their_cause(tmp_path):
         "text.png": (b"this is not a picture", "not a picture"),
         "bomb.png": (png_that_claims(30_000, 30_000), "MAX_IMAGE_PIXELS"),
         "zero.png": (png_that_claims(0, 5), "Replace the file"),
+        "needle.png": (png_that_claims(1, 1_000_000), "1x1000000 pixels.*MAX_RATIO"),
     }
     for name, (content, cause) in troubles.items():
         (tmp_path / name).write_bytes(content)
@@ -148,6 +149,14 @@ def test_unreadable_files_are_named_with_their_cause(tmp_path):
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(PictureError, match=r"folder\.png: it is a folder"):
         images.read(tmp_path / "folder.png")
+
+
+def test_the_limit_on_long_pictures_can_be_raised(tmp_path, monkeypatch):
+    Image.new("RGB", (1, 300), "red").save(tmp_path / "long.png")
+    with pytest.raises(PictureError, match="MAX_RATIO"):
+        images.read(tmp_path / "long.png")
+    monkeypatch.setattr(images, "MAX_RATIO", 300)
+    assert images.read(tmp_path / "long.png").size == (1, 300)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -168,7 +177,7 @@ def test_no_damage_to_a_file_raises_anything_else(tmp_path):
                 told.add(str(error))
     assert readable < 240
     assert len(told) > 5
-    assert all("broken: " in text and "Replace" in text for text in told)
+    assert all("broken: " in text and ("Replace" in text or "MAX_RATIO" in text) for text in told)
 
 
 def test_save_writes_the_format_of_the_suffix_and_leaves_nothing_else(tmp_path):

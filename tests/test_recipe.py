@@ -136,9 +136,22 @@ def test_a_taken_folder_is_refused_with_what_differs(pairs: Path, tmp_path: Path
         train(out=run, lr=0.5, **two_folders(pairs))
     with pytest.raises(RunError, match=r"with these flags.*--resume"):
         train(out=run, **two_folders(pairs))
-    with pytest.raises(RunError, match=r"other flags: --lr was 0\.001 and is 0\.5"):
+    with pytest.raises(RunError, match=r"other flags: --lr was 0\.001 and is 0\.5.*--allow-changes"):
         train(out=run, lr=0.5, resume=True, **two_folders(pairs))
     assert (run / "log.jsonl").read_bytes() == before
+
+
+def test_changes_that_are_allowed_are_listed_and_kept(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(out=tmp_path / "run", **two_folders(pairs))
+    capsys.readouterr()
+    train(out=run, lr=0.5, resume=True, allow_changes=True, **two_folders(pairs))
+    told = capsys.readouterr().err
+    assert "going on in" in told
+    assert "--lr was 0.001 and is 0.5" in told
+    assert "was finished already, all" in told
+    assert json.loads((run / "config.json").read_text())["changes"] == [["--lr was 0.001 and is 0.5"]]
 
 
 def test_a_run_of_an_older_gangen_is_not_resumed_by_other_rules(pairs: Path, tmp_path: Path) -> None:
@@ -156,8 +169,22 @@ def test_resume_needs_a_run_and_its_own_data(pairs: Path, tmp_path: Path) -> Non
     run = train(out=tmp_path / "run", **two_folders(pairs))
     shutil.copy(pairs / "color" / "1.png", pairs / "color" / "new.png")
     shutil.copy(pairs / "sketch" / "1.png", pairs / "sketch" / "new.png")
-    with pytest.raises(RunError, match="data is no longer what"):
+    with pytest.raises(RunError, match=r"not all is as .*config\.json says: data was .*--allow-changes"):
         train(out=run, resume=True, **two_folders(pairs))
+
+
+def test_restarted_by_torchrun_it_goes_on_with_its_run(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "monday")
+    run = train(out=tmp_path / "run", **two_folders(pairs))  # it had died before it had a run
+    before = (run / "log.jsonl").read_bytes()
+    train(out=run, **two_folders(pairs))
+    assert (run / "log.jsonl").read_bytes() == before
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "tuesday")  # another launch, which was refused at first too
+    with pytest.raises(RunError, match="already holds a run"):
+        train(out=run, **two_folders(pairs))
 
 
 def test_without_out_each_run_gets_a_folder_of_its_own(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
+import torch
 from torch import Tensor
 
 from gangen.losses.adversarial import Adversarial, Critic, hinge, judge_all
@@ -40,10 +43,20 @@ def critic_terms(
     if r1_weight and due(step, r1_every):
         real.requires_grad_()
     mixed = [mix(real, fake)] if penalty else []
-    real_logits, fake_logits, *mixed_logits = judge_all(critic, [real, fake, *mixed], condition)
-    terms = {"adversarial": loss.critic(real_logits, fake_logits)}
-    if r1_weight:
-        terms["r1"] = r1(real_logits, real, r1_weight, step=step, every=r1_every)
-    if penalty:
-        terms["gradient_penalty"] = gradient_penalty(mixed_logits[0], mixed[0], penalty)
+    # A slope's own slope does not fit into half precision: such a step is taken in single.
+    single = real.requires_grad or bool(mixed)
+    with torch.autocast(real.device.type, enabled=False) if single else nullcontext():
+        shown = [_widened(picture) if single else picture for picture in (real, fake, *mixed)]
+        given = _widened(condition) if single and condition is not None else condition
+        real_logits, fake_logits, *mixed_logits = judge_all(critic, shown, given)
+        terms = {"adversarial": loss.critic(real_logits, fake_logits)}
+        if r1_weight:
+            terms["r1"] = r1(real_logits, real, r1_weight, step=step, every=r1_every)
+        if penalty:
+            terms["gradient_penalty"] = gradient_penalty(mixed_logits[0], mixed[0], penalty)
     return terms
+
+
+def _widened(pictures: Tensor) -> Tensor:
+    """Half precision as single; wider ones as they are."""
+    return pictures.float() if pictures.dtype in (torch.float16, torch.bfloat16) else pictures

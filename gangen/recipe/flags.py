@@ -32,14 +32,17 @@ class Common:
     """Seed of everything random. Two runs with equal flags on one machine are equal."""
     resume: bool = False
     """Go on with the run in --out from its last checkpoint, as if it had not been interrupted."""
+    allow_changes: bool = False
+    """Resume with other flags than the run was started with. They are listed, and kept in config.json."""
     track: tuple[str, ...] = ()
     """Dashboards, by accelerate's names: wandb, tensorboard, mlflow, ... Several may be given."""
     workers: int = 1
     """Processes a training process that read pictures; 0 reads in between. The pictures stay the same."""
     keep: int = 512
     """MiB of decoded pictures that each worker keeps in memory."""
-    precision: Literal["no", "bf16"] | None = None
-    """no for float32, bf16 for bfloat16; by default what `accelerate launch` says."""
+    precision: Literal["no", "bf16", "fp16"] | None = None
+    """no for float32, bf16 for bfloat16, fp16 for float16 (on a GPU that lacks bfloat16); by default what
+    `accelerate launch` says."""
     threads: int = 0
     """CPU threads of each process, where there is no GPU; 0 shares all cores."""
     log_every: int = 20

@@ -1,25 +1,41 @@
-"""The run folder: a free one, or that of the run to go on with, which must have been made with the same flags."""
+"""The run folder: a free one, or that of the run to go on with, made with the same flags unless that is waived."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
+import sys
 from pathlib import Path
+from typing import Any
 
 from gangen.errors import RunError, UserError
 from gangen.recipe.flags import Common, plain
 
-_MAY_CHANGE = {"out", "resume", "track", "workers", "keep"}
+MAY_CHANGE = {"out", "resume", "allow_changes", "track", "workers", "keep"}
 """Flags that change nothing of what is computed, so that a run may be resumed with others."""
 
 _UNKNOWN = "did not exist when that run was started"
 
 
-def choose_folder(recipe: str, flags: Common) -> str | UserError:
-    """The run folder, free or to be resumed; or the error, to be raised on every process."""
+def launched() -> str | None:
+    """What torchrun calls the launch that started this process, the same after it has started it again."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    return None if name == "none" else name
+
+
+def choose_folder(recipe: str, flags: Common) -> tuple[str, bool] | UserError:
+    """The run folder, and whether it is to be resumed; or the error, to be raised on every process.
+
+    Started again by `torchrun --max_restarts`, after one of its processes has died, a run goes on by itself.
+    """
     try:
-        return str(_folder(recipe, flags))
+        if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0 and not flags.resume:
+            before = flags.out or newest_folder(recipe, "config.json")
+            if before is not None and launched() and _told(before, "launch") == launched():
+                flags = dataclasses.replace(flags, out=before, resume=True)
+        return str(_folder(recipe, flags)), flags.resume
     except UserError as error:
         return error
 
@@ -36,7 +52,7 @@ def _folder(recipe: str, flags: Common) -> Path:
     if flags.out.exists() and not flags.out.is_dir():
         raise RunError(f"--out {flags.out} is a file; name a folder.")
     if _holds_a_run(flags.out):
-        different = _differences(flags.out, flags)
+        different = differences(flags.out, flags)
         other = f"of another configuration ({'; '.join(different)})" if different else "with these flags"
         raise RunError(
             f"--out {flags.out} already holds a run {other}. "
@@ -64,23 +80,33 @@ def _holds_a_run(folder: Path) -> bool:
 
 
 def _check_flags(folder: Path, flags: Common) -> None:
-    different = _differences(folder, flags)
-    if different:
+    different = differences(folder, flags)
+    if different and flags.allow_changes:
+        sys.stderr.write(f"--allow-changes: going on in {folder} with other flags: {'; '.join(different)}.\n")
+    elif different:
         older = any(_UNKNOWN in text for text in different)
         remedy = "Resume it with the older gangen that made it" if older else "Repeat its own flags"
         raise RunError(
             f"--resume: the run in {folder} has other flags: {'; '.join(different)}. {remedy}, or start a new run "
-            "in another --out."
+            "in another --out; or go on with these all the same by --allow-changes."
         )
 
 
-def _differences(folder: Path, flags: Common) -> list[str]:
+def differences(folder: Path, flags: Common) -> list[str]:
     """What differs between these flags and those of the run in `folder`, in words."""
-    try:
-        before = json.loads((folder / "config.json").read_text(encoding="utf-8"))["flags"]
-    except (OSError, ValueError, KeyError):
+    before = _told(folder, "flags")
+    if not isinstance(before, dict):
         return [f"{folder / 'config.json'} is missing or cannot be read"]
     now = plain(dataclasses.asdict(flags))
-    names = [name for name in now if name not in _MAY_CHANGE and before.get(name) != now[name]]
+    names = [name for name in now if name not in MAY_CHANGE and before.get(name) != now[name]]
     told = {name: f"was {before[name]} and is {now[name]}" if name in before else _UNKNOWN for name in names}
     return [f"--{name.replace('_', '-')} {text}" for name, text in told.items()]
+
+
+def _told(folder: Path, name: str) -> Any:
+    """What the config.json of a run says of `name`; None where it says nothing or cannot be read."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return config.get(name) if isinstance(config, dict) else None

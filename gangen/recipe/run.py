@@ -21,9 +21,9 @@ from gangen.files import write_json, write_text
 from gangen.nets import Body, Siamese
 from gangen.pipeline import Pipeline
 from gangen.recipe.flags import Common, Flags, check_ranges, plain
-from gangen.recipe.folder import choose_folder
+from gangen.recipe.folder import choose_folder, differences, launched
 from gangen.report import phase_table, write_report
-from gangen.train import Callback, Interrupted, Tracking, Trainer, launch, set_seed, steps_of
+from gangen.train import Callback, Health, Interrupted, Phase, Tracking, Trainer, launch, set_seed, steps_of
 from gangen.train.showing import shown
 from gangen.train.tracking import check_tracker
 
@@ -46,10 +46,11 @@ class Run:
         # Chosen by the main process alone: a folder that one process has made is taken for the next.
         self.accelerator = launch(precision=flags.precision, threads=flags.threads)
         chosen = [choose_folder(recipe, flags) if self.accelerator.is_main_process else None]
-        folder = broadcast_object_list(chosen)[0]
-        if isinstance(folder, UserError):
-            raise folder
-        self.folder = Path(str(folder))
+        (found,) = broadcast_object_list(chosen)
+        if isinstance(found, UserError):
+            raise found
+        folder, resume = found
+        self.folder, self.flags = Path(folder), dataclasses.replace(flags, resume=resume)
         if tracks:
             # Trackers are told their folder when the accelerator is made.
             self.accelerator = launch(
@@ -90,8 +91,10 @@ class Run:
     def record(self, **facts: Any) -> None:
         """Write config.json: flags, versions, machine, command, and `facts` such as the data's fingerprint.
 
+        A resumed run's also lists what was changed in each resuming that was allowed to.
+
         Raises:
-            RunError: the folder's run was made from other data or other weights.
+            RunError: the folder's run was made from other data or other weights, and changes are not allowed.
         """
         path = self.folder / "config.json"
         config = {
@@ -103,21 +106,27 @@ class Run:
             | {"gangen": version("gangen"), "python": platform.python_version()},
             "machine": _machine(self.accelerator.num_processes),
             "command": shlex.join(["python", *sys.argv]),
+            **({"launch": launched()} if launched() else {}),
         }
         if self.flags.resume and path.exists():
             before = json.loads(path.read_text(encoding="utf-8"))
-            for name in (*facts, "precision"):
-                if _essence(before.get(name)) != _essence(config[name]):
-                    raise RunError(
-                        f"--resume: {name} is no longer what {path} says ({config[name]} instead of "
-                        f"{before.get(name)}). Put the old one back, or start a new run in another --out."
-                    )
+            changed = [
+                name for name in (*facts, "precision") if _essence(before.get(name)) != _essence(config[name])
+            ]
+            told = [f"{name} was {before.get(name)} and is {config[name]}" for name in changed]
+            if told and not self.flags.allow_changes:
+                raise RunError(
+                    f"--resume: not all is as {path} says: {'; '.join(told)}. Put it back, or start a new run in "
+                    "another --out; or go on all the same by --allow-changes."
+                )
+            changes = [*told, *differences(self.folder, self.flags)]
+            config["changes"] = [*before.get("changes", []), *([changes] if changes else [])]
         if self.accelerator.is_main_process:
             write_json(path, config)
         self.accelerator.wait_for_everyone()
 
     def trainer(self, data: Any, callbacks: Sequence[Callback]) -> Trainer:
-        """A trainer with this run's settings; its trackers come after `callbacks`."""
+        """A trainer with this run's settings; a watch over games and its trackers come after `callbacks`."""
         flags = self.flags
         tracking = Tracking("gangen", plain(dataclasses.asdict(flags)))
         return Trainer(
@@ -126,11 +135,20 @@ class Run:
             batch_size=flags.batch_size,
             seed=flags.seed,
             workers=flags.workers,
-            callbacks=[*callbacks, tracking],
+            callbacks=[*callbacks, Health(), tracking],
             accelerator=self.accelerator,
             log_every=flags.log_every,
             save_every=flags.save_every,
         )
+
+    def fit(self, trainer: Trainer, phases: Sequence[Phase]) -> None:
+        """Train; go on from the last checkpoint where the flags say so, and say when nothing is left to do."""
+        resume = self.flags.resume
+        played = trainer.fit(phases, resume=resume, allow_changes=self.flags.allow_changes)
+        if resume and not played:
+            self.say(
+                f"{self.folder} was finished already, all {trainer.total:,} steps of it; nothing was trained."
+            )
 
     def finish(self, trainer: Trainer, player: str = "generator", **about: Any) -> None:
         """Save the averaged generator as a pipeline, write the report, and print the table of phases."""

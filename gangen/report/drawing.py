@@ -18,6 +18,7 @@ def drawn_by_script(history: History) -> dict[str, Any]:
             _plot("learning rate", _of_players(history, "lr")),
             _plot("gradient norm", _of_players(history, "gradient_norm")),
         ],
+        "Health of the game": [_plot(name.replace("_", " "), {name: c}) for name, c in history.health.items()],
         "Speed": [
             _plot("pictures per second", {"training": history.timing.get("pictures_per_second")}),
             _plot("share of the time spent waiting for data", {"waiting": history.timing.get("waiting")}),

@@ -56,8 +56,10 @@ class Sample:
 class History:
     """A training as its log tells it.
 
-    `terms` are keyed "player/term", `metrics`, `baseline` and `timing` by bare names. `state` is "training",
-    "interrupted" or "finished". `damaged` counts lines that are no JSON (a half-written last one is none).
+    `terms` are keyed "player/term", `metrics`, `health`, `baseline` and `timing` by bare names. `state` is
+    "training", "interrupted" or "finished". `damaged` counts lines that are no JSON (a half-written last one is
+    none); `skipped` steps that were left out because a number was not finite, and `rollbacks` how often it went
+    back because of `trouble`; `diagnoses` after which total step something was wrong with the game, and what.
     """
 
     phases: list[PhaseRecord] = field(default_factory=list)
@@ -68,6 +70,11 @@ class History:
     turns: list[Turn] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     figures: dict[str, str] = field(default_factory=dict)
+    health: dict[str, Curve] = field(default_factory=lambda: defaultdict(Curve))
+    diagnoses: list[tuple[int, str]] = field(default_factory=list)
+    skipped: int = 0
+    rollbacks: int = 0
+    trouble: str = ""
     best: int | None = None
     state: str = "training"
     total: int = 0
@@ -120,6 +127,16 @@ def read_history(run: Path) -> History:
                 _add_sample(history, line)
             case "between":
                 _add_between(history, line)
+            case "skipped":
+                history.skipped = max(history.skipped, _whole(line.get("skipped")))
+            case "health":
+                _add_health(history, line)
+            case "diagnosis":
+                history.diagnoses.append((_total(line), str(line.get("text", ""))))
+            case "rollback":
+                history.rollbacks = max(history.rollbacks, _whole(line.get("rollbacks")))
+                history.skipped = max(history.skipped, _whole(line.get("skipped")))
+                history.trouble = str(line.get("reason", ""))
             case "figure":
                 history.figures[str(line.get("title", "?"))] = str(line.get("file", ""))
             case "interrupted" | "end" as event:
@@ -187,9 +204,10 @@ def _first_turn(history: History, phase: PhaseRecord, now: list[str]) -> list[st
 
 
 def _rewind(history: History, total: int) -> None:
-    for curve in [*history.terms.values(), *history.metrics.values()]:
+    for curve in [*history.terms.values(), *history.metrics.values(), *history.health.values()]:
         curve.rewind(total)
     history.turns = [turn for turn in history.turns if turn.total < total]
+    history.diagnoses = [(at, text) for at, text in history.diagnoses if at < total]
     history.samples = [sample for sample in history.samples if sample.total < total]
     kept = [phase for phase in history.phases if phase.start < total]
     history.phases = kept or history.phases[:1]
@@ -206,6 +224,12 @@ def _add_validation(history: History, line: dict[str, Any]) -> None:
     phase = next((phase for phase in reversed(history.phases) if phase.name == line.get("phase")), None)
     if phase is not None:
         phase.validation = {name: value for name, value in values.items() if value is not None}
+
+
+def _add_health(history: History, line: dict[str, Any]) -> None:
+    for name, value in _measured(line).items():
+        history.health[name].rewind(_total(line))
+        history.health[name].add(_total(line), value)
 
 
 def _measured(line: dict[str, Any]) -> dict[str, float | None]:

@@ -49,6 +49,12 @@ def write_report(run: Path) -> Path:
         warnings.append(f"{unreadable} sample grids could not be read and are left out.")
     if history.damaged:
         warnings.append(f"{history.damaged} lines of the log could not be read and are left out.")
+    if history.skipped:
+        warnings.append(f"{history.skipped} steps were left out because a loss was not finite.")
+    warnings += [f"Step {total:,}: {text}." for total, text in history.diagnoses]
+    if history.rollbacks:
+        times = "once" if history.rollbacks == 1 else f"{history.rollbacks} times"
+        warnings.append(f"The training went back to a checkpoint {times}, at lower rates: {history.trouble}")
     text = _page(run, history, config, grids, warnings)
     write_text(run / "report.html", text)
     return run / "report.html"

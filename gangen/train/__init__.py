@@ -3,6 +3,8 @@
 from gangen.train.callback import Callback
 from gangen.train.finetune import fine_tune, steps_of
 from gangen.train.game import game_phases
+from gangen.train.guard import NonFinite
+from gangen.train.health import Health
 from gangen.train.interrupt import Interrupted
 from gangen.train.launch import launch, set_seed
 from gangen.train.lr_find import lr_find
@@ -25,12 +27,14 @@ __all__ = [
     "ClassSamples",
     "FromLatents",
     "Grids",
+    "Health",
     "Interrupted",
     "MaskSamples",
     "Mistake",
     "Mistakes",
     "Nets",
     "NoGan",
+    "NonFinite",
     "Phase",
     "Player",
     "Progress",

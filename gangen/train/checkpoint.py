@@ -5,20 +5,23 @@ from __future__ import annotations
 import pickle
 import random
 import re
+import sys
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 
 from gangen.errors import RunError
 from gangen.files import replacing
+from gangen.train.launch import set_seed
 
 if TYPE_CHECKING:
     from gangen.train.trainer import Trainer
 
-FORMAT = 1
+FORMAT = 2
 _NAME = re.compile(r"step-(\d+)\.pt")
 
 
@@ -47,24 +50,70 @@ class Checkpoints:
         """The checkpoints, oldest first."""
         return sorted(path for path in self.folder.glob("step-*.pt") if _NAME.fullmatch(path.name))
 
-    def load(self) -> dict[str, Any] | None:
-        """The newest state, or None where there is none. Nothing in the file is executed.
+    def newest_sound(self) -> Path | None:
+        """The newest checkpoint whose checksums hold, or None where there is none at all.
+
+        Those that are damaged are told of and renamed to `step-N.pt.damaged`.
 
         Raises:
-            RunError: the file is damaged or of another version.
+            RunError: all are damaged.
         """
-        files = self.files()
-        if not files:
-            return None
+        damaged = sorted(self.folder.glob("step-*.pt.damaged"))
+        for path in reversed(self.files()):
+            trouble = _damage(path)
+            if trouble is None:
+                return path
+            damaged.append(path.rename(path.with_name(f"{path.name}.damaged")))
+            sys.stderr.write(f"{path} is damaged ({trouble}); going on from the checkpoint before.\n")
+        if damaged:
+            raise RunError(
+                f"every checkpoint in {self.folder} is damaged: {', '.join(path.name for path in damaged)}. Start "
+                "a new run in another --out; is the disk sound?"
+            )
+        return None
+
+    def discard_newest(self) -> None:
+        """Remove the newest checkpoint: nothing good came of it."""
+        for path in self.files()[-1:]:
+            path.unlink()
+
+    def load(self, path: Path) -> dict[str, Any]:
+        """The state in a file. Nothing in it is executed.
+
+        Raises:
+            RunError: it is no checkpoint, or of another version.
+        """
         try:
-            state = torch.load(files[-1], map_location="cpu", weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-            cause = f"{files[-1]} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]})"
-            rest = f" Move it away to go on from {files[-2].name}." if len(files) > 1 else " There is no other."
-            raise RunError(f"{cause}.{rest}") from error
+            cause = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            raise RunError(
+                f"{path} cannot be read ({cause}). Move it away to go on from an older one, if there is one."
+            ) from error
         if not isinstance(state, dict) or state.get("format") != FORMAT:
-            raise RunError(f"{files[-1]} was not written by this version of gangen (format {FORMAT})")
+            raise RunError(f"{path} was not written by this version of gangen (format {FORMAT})")
         return state
+
+
+def newest(trainer: Trainer) -> dict[str, Any] | None:
+    """The newest sound state, the same on every process; None where there is none.
+
+    Raises:
+        RunError: there are checkpoints, but none that can be read.
+    """
+    checkpoints = trainer.checkpoints
+    if checkpoints is None:
+        return None
+    chosen: list[Path | RunError | None] = [None]
+    if trainer.accelerator.is_main_process:
+        try:
+            chosen = [checkpoints.newest_sound()]
+        except RunError as error:
+            chosen = [error]
+    (found,) = broadcast_object_list(chosen)
+    if isinstance(found, RunError):
+        raise found
+    return checkpoints.load(found) if found is not None else None
 
 
 def snapshot(trainer: Trainer) -> dict[str, Any]:
@@ -90,7 +139,9 @@ def snapshot(trainer: Trainer) -> dict[str, Any]:
             **trainer.saved_optimizers,
             **{key: optimizer.state_dict() for key, optimizer in trainer.optimizers.items()},
         },
+        "scalers": {name: scaler.state_dict() for name, scaler in trainer.scalers.items()},
         "positions": list(trainer.positions),
+        "guard": trainer.guard.state_dict(),
         "switcher": switcher.state_dict() if switcher else {},
         "callbacks": [callback.state_dict() for callback in trainer.callbacks],
         "local": local,
@@ -103,9 +154,8 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     """Put back what does not depend on the phase's players being seated.
 
     Raises:
-        RunError: the checkpoint belongs to other phases, other networks or another number of processes.
+        RunError: the checkpoint belongs to other networks.
     """
-    _check_fits(trainer, state)
     for name, network in trainer.plan.networks.items():
         try:
             network.load_state_dict(state["networks"][name])
@@ -114,6 +164,9 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     for name, average in trainer.averages.items():
         average.network.load_state_dict(state["averages"][name]["network"])
         average.updates = state["averages"][name]["updates"]
+    for name, scaler in trainer.scalers.items():
+        if name in state["scalers"]:
+            scaler.load_state_dict(state["scalers"][name])
     trainer.saved_optimizers = dict(state["optimizers"])
     trainer.phase_index, trainer.step, trainer.total = state["phase"], state["step"], state["total"]
     trainer.positions = list(state["positions"])
@@ -131,28 +184,57 @@ def restore_local(trainer: Trainer, state: dict[str, Any]) -> None:
             trainer.switcher.load_state_dict(state["switcher"])
     for callback, saved in zip(trainer.callbacks, state["callbacks"], strict=True):
         callback.load_state_dict(saved)
-    mine = state["local"][trainer.accelerator.process_index]
-    trainer.meters.load_state_dict(mine["meters"], trainer.accelerator.device)
-    _set_random_state(trainer, mine["random"])
+    rank = trainer.accelerator.process_index
+    if state["world"] == trainer.accelerator.num_processes:
+        mine = state["local"][rank]
+        trainer.meters.load_state_dict(mine["meters"], trainer.accelerator.device)
+        _set_random_state(trainer, mine["random"])
+    else:
+        set_seed(trainer.seed + trainer.total, rank)
 
 
-def _check_fits(trainer: Trainer, state: dict[str, Any]) -> None:
+def check_fits(trainer: Trainer, state: dict[str, Any], allow_changes: bool = False) -> None:
+    """Refuse a checkpoint of another training; say so where this one goes on under other circumstances.
+
+    Args:
+        trainer: with its plan.
+        state: of the checkpoint.
+        allow_changes: phases of other lengths will do.
+
+    Raises:
+        RunError: the phases, or the callbacks, are others.
+    """
     remedy = "Resume with the flags that the run was started with, or start a new one in another --out."
-    if state["plan"] != trainer.plan.summary():
+    old, new = state["plan"], trainer.plan.summary()
+    alike = [{**phase, "steps": None} for phase in old] == [{**phase, "steps": None} for phase in new]
+    if old != new and not (allow_changes and alike):
+        raise RunError(f"the checkpoint belongs to the phases {old}, these are {new}. {remedy}")
+    if old != new and state["phase"] == len(old):
         raise RunError(
-            f"the checkpoint belongs to the phases {state['plan']}, these are {trainer.plan.summary()}. {remedy}"
+            f"the training is finished, so that longer phases would add nothing: {old}. Start a new one."
         )
     world = trainer.accelerator.num_processes
-    if state["world"] != world:
-        raise RunError(
-            f"the checkpoint was saved by {state['world']} process(es) and there are {world} now, so the batches "
-            f"would differ. Launch {state['world']} process(es)."
+    if state["world"] != world and trainer.accelerator.is_main_process:
+        sys.stderr.write(
+            f"The checkpoint was saved by {state['world']} process(es), and {world} go on from it. Weights, "
+            "optimizers, averages and the order of the samples stay exact. Not what each process draws at random, "
+            "such as dropout, nor the batch over all processes, which is so many times that of one.\n"
         )
     if len(state["callbacks"]) != len(trainer.callbacks):
         raise RunError(
             f"the checkpoint was saved with {len(state['callbacks'])} callbacks, there are "
             f"{len(trainer.callbacks)} now. {remedy}"
         )
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with a file that torch wrote, by the CRC-32 of each of its parts; None when all is well."""
+    try:
+        with zipfile.ZipFile(path) as parts:
+            part = parts.testzip()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return f"the checksum of {part} does not hold" if part else None
 
 
 def _random_state(trainer: Trainer) -> dict[str, Any]:

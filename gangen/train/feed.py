@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +20,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from gangen.errors import DataError, UserError
+from gangen.train.interrupt import SIGNALS
+
+_DIE_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG of Linux's prctl.h."""
 
 
 class Feed:
@@ -63,7 +71,7 @@ class Feed:
             num_workers=workers,
             collate_fn=collate,
             pin_memory=self._device.type == "cuda",
-            worker_init_fn=leave_signals,
+            worker_init_fn=partial(follow, os.getpid()),
             # The loader would draw from the global generator, which must not depend on when it was made.
             generator=torch.Generator(),
         )
@@ -161,10 +169,19 @@ class _Row:
             return torch.randperm(self.length).tolist()
 
 
-def leave_signals(_: int) -> None:
-    """Leave signals to the main process: the first act of each worker.
+def follow(parent: int, _: int) -> None:
+    """Leave signals to the process that reads, and share its fate: the first act of each worker.
 
-    Ctrl-C reaches every process of a terminal; a worker that died of it would spoil the orderly end.
+    Ctrl-C reaches every process of a terminal; a worker that died of it would spoil the orderly end. One whose
+    parent was killed would wait for work for some seconds more, or for ever if that came before it had begun; Linux
+    ends it at once (prctl(2), PR_SET_PDEATHSIG).
+
+    Args:
+        parent: the process that has started this one.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:  # too late for that
+        os._exit(1)

@@ -8,10 +8,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
+from torch import distributed
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from gangen.errors import UserError
 from gangen.train.memory import keep_freed_memory
+
+_IN_PIECES = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
 def launch(
@@ -24,25 +29,34 @@ def launch(
     """The accelerator of this process, after checking that it is connected to the others.
 
     Args:
-        precision: "no" (float32) or "bf16"; None for what `accelerate launch` or `accelerate config` say.
+        precision: "no" (float32), "bf16", or, on a GPU, "fp16"; None for what `accelerate launch` or
+            `accelerate config` say.
         track: trackers by accelerate's names.
         folder: where trackers that write files write them.
         threads: CPU threads of this process; 0 shares the usable cores among the processes of this machine.
 
     Raises:
-        UserError: this was started as one of several processes but finds itself alone, or fp16 is asked for.
+        UserError: this was started as one of several processes but finds itself alone, or networks would be cut
+            into pieces, or the precision is none that can be trained in here.
     """
     # Torch is told first: accelerate would otherwise find a thread count of 1 left by the launchers.
     if not torch.cuda.is_available():
         torch.set_num_threads(threads or _fair_share(os.environ))
         keep_freed_memory()
+    asked = precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    on_cpu = not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in (
+        "1",
+        "true",
+        "yes",
+    )
+    if asked == "fp16" and on_cpu:
+        raise UserError("--precision fp16: float16 is trained in on GPUs only. Use no or bf16.")
+    _rejoin(os.environ, "gloo" if on_cpu else "nccl")
     accelerator = Accelerator(mixed_precision=precision, log_with=list(track) or None, project_dir=folder)
     check_connected(os.environ, accelerator.num_processes)
-    if accelerator.mixed_precision not in ("no", "bf16"):
-        raise UserError(
-            f"mixed precision {accelerator.mixed_precision!r}: two players on one gradient scaler are not safe. "
-            "Use --precision bf16, which needs no scaler, or no."
-        )
+    check_whole(accelerator.distributed_type)
+    if accelerator.mixed_precision not in ("no", "bf16", "fp16"):
+        raise UserError(f"mixed precision {accelerator.mixed_precision!r}: use --precision bf16, fp16 or no.")
     return accelerator
 
 
@@ -68,6 +82,37 @@ def check_connected(environment: Mapping[str, str], processes: int) -> None:
         raise UserError(
             "`accelerate launch` was asked for several processes but started only this one, as it does on the "
             f"CPU without MPI. {remedy}"
+        )
+
+
+def _rejoin(environment: Mapping[str, str], backend: str) -> None:
+    """Connect processes that `torchrun --max_restarts` has started again, under names of their own.
+
+    torchrun keeps the store through which processes find each other; under the old names they would find the
+    addresses of those that died.
+    """
+    attempt = int(environment.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    if attempt and int(environment.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
+        store, rank, world = next(rendezvous("env://"))
+        mine = PrefixStore(f"gangen/attempt-{attempt}", store)
+        distributed.init_process_group(backend, store=mine, rank=rank, world_size=world)
+
+
+def check_whole(kind: DistributedType) -> None:
+    """Refuse launches that cut networks into pieces: FSDP, DeepSpeed, Megatron-LM.
+
+    Turns, moving averages, frozen parts and exact checkpoints are all of whole networks on every process. The
+    networks here are of some ten to a hundred million weights, whose gradients and moments fit on any GPU that
+    their activations fit on, so that cutting them would save little.
+
+    Raises:
+        UserError: names the kind, and what works.
+    """
+    if kind in _IN_PIECES:
+        raise UserError(
+            f"accelerate was configured for {kind.value}, which cuts networks into pieces; gangen keeps them "
+            "whole on every process. Launch with `accelerate launch --multi_gpu`, or take it out of "
+            "`accelerate config`."
         )
 
 

@@ -52,6 +52,9 @@ class Progress(Callback):
         elif record["event"] == "validation":
             values = "  ".join(f"{key} {value:.4g}" for key, value in numbers.items())
             self._bar.write(f"step {trainer.total}: {values}", file=sys.stderr)
+        elif record["event"] == "skipped":
+            names = ", ".join(record["not_finite"])
+            self._bar.write(f"step {trainer.total + 1}: left out, {names} not finite", file=sys.stderr)
 
     def on_phase_end(self, trainer: Trainer) -> None:
         """The bar is full."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
@@ -28,11 +29,18 @@ class Seat:
         player: who sits here.
         network: the bare network.
         optimizer: the player's one optimizer.
+        scaler: the player's own, with float16: two players on one would skip each other's steps.
         steps: steps that the player has completed in this phase.
     """
 
-    def __init__(self, player: Player, accelerator: Accelerator, optimizer: Optimizer | None) -> None:
-        self.player = player
+    def __init__(
+        self,
+        player: Player,
+        accelerator: Accelerator,
+        optimizer: Optimizer | None,
+        scaler: GradScaler | None = None,
+    ) -> None:
+        self.player, self.scaler = player, scaler
         self.network = player.network
         self.steps = 0
         self._called = False
@@ -51,6 +59,13 @@ class Seat:
         self._wrapped = _wrap(self.network, accelerator)
         self._learning = True
         self.rest()
+
+    def take_back(self, state: dict[str, Any]) -> None:
+        """Give the optimizer the state that it had in a checkpoint. Its rates are those of the player."""
+        rates = [group["initial_lr"] for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state)
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["initial_lr"] = rate
 
     def learn(self) -> None:
         """Take gradients and train mode."""
@@ -90,8 +105,24 @@ class Seat:
         wrapped = self._wrapped
         return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else ExitStack()
 
-    def update(self, progress: float) -> None:
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss as its gradient is taken: with float16 so many times as large that small slopes survive."""
+        return loss if self.scaler is None else self.scaler.scale(loss)
+
+    def unscale(self) -> None:
+        """Give the gradients their true size, after the last backward pass and before anyone looks at them."""
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+
+    def update(self, progress: float, rate: float = 1.0) -> bool:
         """Let the optimizer step at the rate that the schedule gives, and drop the gradients.
+
+        Args:
+            progress: share of the phase that is done.
+            rate: factor on the learning rate.
+
+        Returns:
+            Whether the weights moved: with float16 a gradient that overflowed makes the scaler smaller instead.
 
         Raises:
             RuntimeError: among several processes, the loss did not call its own network through `nets`, so its
@@ -103,21 +134,40 @@ class Seat:
                 "were not averaged over the processes; call the network through `nets`, not one of its methods"
             )
         self._called = False
-        factor = self.player.schedule(progress)
+        factor = rate * self.player.schedule(progress)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
-        self.optimizer.step()
+        moved = self._step()
         self.optimizer.zero_grad(set_to_none=True)
         self.steps += 1
+        return moved
+
+    def _step(self) -> bool:
+        if self.scaler is None:
+            self.optimizer.step()
+            return True
+        before = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return self.scaler.get_scale() >= before
+
+    def forget_gradient(self) -> None:
+        """Drop the gradients of a step that is not taken."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.scaler is not None:
+            self.scaler.update()
+
+    def moving_buffers(self) -> list[Tensor]:
+        """The buffers that learning changes: statistics of the parts that do not hold theirs still."""
+        if self.player.hold_statistics:
+            return []
+        return [b for module in self.network.modules() if not is_still(module) for b in module.buffers(False)]
 
     @torch.no_grad()
     def average_buffers(self, accelerator: Accelerator) -> None:
         """Give every process the mean of all processes' running statistics, so that replicas stay equal."""
-        if accelerator.num_processes == 1 or self.player.hold_statistics:
-            return
-        moving = [module for module in self.network.modules() if not is_still(module)]
-        buffers = [b for module in moving for b in module.buffers(recurse=False) if b.is_floating_point()]
-        if buffers:
+        buffers = [buffer for buffer in self.moving_buffers() if buffer.is_floating_point()]
+        if accelerator.num_processes > 1 and buffers:
             flat = accelerator.reduce(torch.cat([buffer.flatten() for buffer in buffers]), "mean")
             for buffer, mean in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
                 buffer.copy_(mean.view_as(buffer))

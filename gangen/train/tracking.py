@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -56,7 +57,8 @@ def wandb_mode() -> dict[str, str]:
 class Tracking(Callback):
     """Sends every number to the accelerator's trackers, and the sample grids to wandb and TensorBoard.
 
-    Without trackers it does nothing.
+    Without trackers it does nothing. A run that was cut and goes on repeats the steps since its last checkpoint;
+    what it had told of them already is not told again.
 
     Args:
         project: name of the project on the dashboard.
@@ -65,11 +67,13 @@ class Tracking(Callback):
 
     def __init__(self, project: str, config: dict[str, Any]) -> None:
         self.project, self.config = project, config
+        self._told: set[tuple[str, int]] = set()
 
     def on_fit_start(self, trainer: Trainer) -> None:
         """Open the trackers; a resumed run goes on in the one it had."""
         if not trainer.accelerator.log_with:
             return
+        self._told = _in_the_log(trainer.run)
         names = [_name(tracker) for tracker in trainer.accelerator.log_with]
         options: dict[str, Any] = {}
         if "wandb" in names and trainer.run and trainer.accelerator.is_main_process:
@@ -82,6 +86,9 @@ class Tracking(Callback):
 
     def on_log(self, trainer: Trainer, record: dict[str, Any]) -> None:
         """Pass numbers and grids on."""
+        if (record["event"], trainer.total) in self._told:
+            return
+        self._told.add((record["event"], trainer.total))
         if record["event"] == "samples" and trainer.run and trainer.accelerator.is_main_process:
             with Image.open(trainer.run / record["file"]) as grid:
                 picture = np.asarray(grid.convert("RGB"))
@@ -89,7 +96,7 @@ class Tracking(Callback):
                 if tracker.name in _TAKE_PICTURES:
                     options = _TAKE_PICTURES[tracker.name]
                     tracker.log_images({"samples": np.stack([picture])}, step=trainer.total, **options)
-        prefix = "validation/" if record["event"] == "validation" else ""
+        prefix = f"{record['event']}/" if record["event"] in ("validation", "health") else ""
         numbers = {f"{prefix}{k}": v for k, v in record.items() if isinstance(v, float)}
         if numbers:
             trainer.accelerator.log(numbers, step=trainer.total)
@@ -99,6 +106,19 @@ class Tracking(Callback):
         # Not accelerator.end_training(), which would also disconnect the processes.
         for tracker in trainer.accelerator.trackers:
             tracker.finish()
+
+
+def _in_the_log(run: Path | None) -> set[tuple[str, int]]:
+    """Events and total steps of all records that were written before this run was cut."""
+    log = run / "log.jsonl" if run else None
+    if log is None or not log.exists():
+        return set()
+    told = set()
+    for line in log.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(ValueError, KeyError):  # a line that was cut was not told of either
+            record = json.loads(line)
+            told.add((record["event"], record["total"]))
+    return told
 
 
 def _name(tracker: Any) -> str:

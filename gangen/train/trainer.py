@@ -11,34 +11,32 @@ for each phase:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from gangen.errors import RunError
+from gangen.files import clear_temporary
 from gangen.train import checkpoint
 from gangen.train.callback import Callback, call
 from gangen.train.ema import Average
 from gangen.train.feed import Feed
+from gangen.train.guard import Diverged, Guard, NonFinite
 from gangen.train.interrupt import Interrupted, Interruption
 from gangen.train.journal import Journal, Meters
 from gangen.train.launch import set_seed
-from gangen.train.phase import Phase, Player
+from gangen.train.phase import Phase
 from gangen.train.plan import Plan
 from gangen.train.progress import Progress, Timing
-from gangen.train.seats import Nets, Seat, Shared, share
+from gangen.train.seats import Seat, share
 from gangen.train.switcher import Switcher
-
-_AGREE_EVERY = 5
-"""Steps between two looks of several processes at whether one was asked to stop."""
+from gangen.train.turn import Terms, take_turn
 
 
 class Trainer:
@@ -55,12 +53,14 @@ class Trainer:
         log_every: steps between log records; there is one at each phase's end besides.
         save_every: steps between checkpoints; 0 saves at the phases' ends only.
         keep: checkpoints that stay.
+        non_finite: what happens when a loss is infinite or no number.
 
     Attributes:
         phase, phase_index, step, total: where it is. `step` counts the phase's completed steps, `total` all.
         turn, held: names of those who learn now, and how many steps they have had in this turn.
         plan, seats, feed: the phases as a whole; the players at work and the stream of batches of this phase.
         averages: moving averages by player's name.
+        guard: counts steps that were left out because a loss was not finite.
     """
 
     def __init__(
@@ -76,12 +76,14 @@ class Trainer:
         log_every: int = 20,
         save_every: int = 500,
         keep: int = 2,
+        non_finite: NonFinite = NonFinite(),  # noqa: B008 (it cannot be changed)
     ) -> None:
         self.accelerator = accelerator or Accelerator()
         self.run = Path(run) if run is not None else None
         self.data, self.batch_size, self.seed, self.workers = data, batch_size, seed, workers
         self.callbacks = [*callbacks, Timing(), Progress()]
-        self.log_every, self.save_every = log_every, save_every
+        self.log_every, self.save_every, self.non_finite = log_every, save_every, non_finite
+        self.guard = Guard(non_finite)
         self.checkpoints = checkpoint.Checkpoints(self.run / "checkpoints", keep) if self.run else None
         writes = self.run if self.run and self.accelerator.is_main_process else None
         if writes:
@@ -95,10 +97,11 @@ class Trainer:
         self.averages: dict[str, Average] = {}
         self.optimizers: dict[str, Optimizer] = {}
         self.saved_optimizers: dict[str, Any] = {}
+        self.scalers: dict[str, GradScaler] = {}
         self.positions: list[int] = []
         self.plan: Plan
         self.feed: Feed
-        self._terms: dict[str, list[dict[str, torch.Tensor]]] = {}
+        self._terms: Terms = {}
 
     @property
     def phase(self) -> Phase:
@@ -110,17 +113,33 @@ class Trainer:
         """Who passes the turn in this phase."""
         return self.phase.switcher if self.phase_index < len(self.plan.phases) else None
 
-    def fit(self, phases: Sequence[Phase], resume: bool = False) -> None:
+    def fit(self, phases: Sequence[Phase], resume: bool = False, allow_changes: bool = False) -> int:
         """Play `phases`; with `resume`, from the newest checkpoint of the run folder if it has one.
 
+        Resumed by the same number of processes it goes on to the same bits. By another one, weights, optimizers,
+        averages and the order of the samples are as they were, while the size of the batch over all processes, and
+        what each process draws from its own random generators, are not; that is said.
+
+        Args:
+            phases: what is played.
+            resume: go on, rather than refuse a folder that holds a training.
+            allow_changes: go on in phases of other lengths too; those of the players' rates and losses are never
+                looked at.
+
+        Returns:
+            How many steps were played now: 0 where there was nothing left to do.
+
         Raises:
-            Interrupted: SIGINT or SIGTERM came; the state is saved and `fit(..., resume=True)` goes on.
+            Interrupted: SIGINT, SIGTERM or SIGUSR1 came; the state is saved and `fit(..., resume=True)` goes on.
             UserError: data, disk or checkpoint are at fault.
         """
         self.plan = Plan(phases, self.data)
         self.phase_index = self.step = self.total = self.held = 0
         self.positions = [0] * len(self.plan.sources)
         self.optimizers, self.saved_optimizers, self.averages = {}, {}, {}
+        self.guard = Guard(self.non_finite)
+        half = self.accelerator.mixed_precision == "fp16"
+        self.scalers = {name: GradScaler(self.accelerator.device.type) for name in self.plan.networks if half}
         for network in self.plan.networks.values():
             share(network.to(self.accelerator.device), self.accelerator)
         for player in self.plan.players():
@@ -128,24 +147,34 @@ class Trainer:
                 self.averages[player.name] = Average(player.network)
         set_seed(self.seed, self.accelerator.process_index)
         call(self.callbacks, "on_fit_start", self)
-        state = self._open(resume)
+        state = self._open(resume, allow_changes)
+        begun = self.total
         with Interruption() as self._interruption:
             while self.phase_index < len(self.plan.phases):
-                self._play(state)
+                try:
+                    self._play(state)
+                except Diverged as trouble:
+                    state = self._go_back(trouble)
+                    continue
                 self.phase_index, self.step, state = self.phase_index + 1, 0, None
                 self.turn, self.held = (), 0
                 if self.phase_index == len(self.plan.phases):
                     self.journal.write({"event": "end", "total": self.total})
                 self.save()
         call(self.callbacks, "on_fit_end", self)
+        return self.total - begun
 
-    def _open(self, resume: bool) -> dict[str, Any] | None:
+    def _open(self, resume: bool, allow_changes: bool) -> dict[str, Any] | None:
         """The state to go on from, put back where it does not depend on a phase; or a clean start."""
-        if self.checkpoints is None:
+        if self.run is None or self.checkpoints is None:
             return None
-        state = self.checkpoints.load() if resume else None
+        if resume and self.accelerator.is_main_process:
+            clear_temporary(self.run)
+        state = checkpoint.newest(self) if resume else None
         if state:
+            checkpoint.check_fits(self, state, allow_changes)
             checkpoint.restore(self, state)
+            self.guard.load_state_dict(state["guard"])
         elif self.checkpoints.files():
             raise RunError(
                 f"{self.run} already holds a training. Go on by fit(..., resume=True), or name another folder."
@@ -153,6 +182,22 @@ class Trainer:
         else:
             self.journal.rewind(0)
             self.timing.rewind(0)
+        return state
+
+    def _go_back(self, trouble: Diverged) -> dict[str, Any]:
+        """The last good checkpoint, from which it goes on at lower rates; or the trouble, where there is none."""
+        if self.checkpoints is None:
+            raise trouble
+        if self.guard.go_back(trouble) and self.accelerator.is_main_process:
+            self.checkpoints.discard_newest()
+        self.accelerator.wait_for_everyone()
+        state = checkpoint.newest(self)
+        if state is None:
+            raise trouble
+        self.optimizers = {}
+        checkpoint.restore(self, state)
+        counts = {"rollbacks": self.guard.rollbacks, "skipped": self.guard.skipped}
+        self.log("rollback", reason=str(trouble), rate=self.guard.rate, **counts)
         return state
 
     def _play(self, state: dict[str, Any] | None) -> None:
@@ -165,16 +210,17 @@ class Trainer:
                 checkpoint.restore_local(self, state)
             source = self.plan.source_of(self.phase)
             while self.step < self.phase.steps:
-                self._take_turn()
+                self._terms = take_turn(self)
                 self.step, self.total, self.held = self.step + 1, self.total + 1, self.held + 1
                 self.positions[source] = self.feed.position
-                call(self._watchers(), "on_step_end", self)
+                call(self.watchers(), "on_step_end", self)
                 if self.is_due(self.log_every):
                     self._log_terms()
-                if self.save_every and self.step % self.save_every == 0:
+                if self.save_every and self.step % self.save_every == 0 and self.guard.is_well():
                     self.save()
                 self._stop_if_asked()
-            call(self._watchers(), "on_phase_end", self)
+            self.guard.check_phase(self)
+            call(self.watchers(), "on_phase_end", self)
         finally:
             self._end()
 
@@ -186,9 +232,9 @@ class Trainer:
         self.turn, self.held = self.turn or (phase.players[0].name,), 0
         for player in phase.players:
             key = self.plan.key(player)
-            seat = Seat(player, accelerator, self.optimizers.get(key))
+            seat = Seat(player, accelerator, self.optimizers.get(key), self.scalers.get(player.name))
             if key in self.saved_optimizers:
-                seat.optimizer.load_state_dict(self.saved_optimizers.pop(key))
+                seat.take_back(self.saved_optimizers.pop(key))
             self.seats[player.name], self.optimizers[key] = seat, seat.optimizer
         self.feed = Feed(
             self.plan.data_of(phase),
@@ -202,48 +248,7 @@ class Trainer:
         )
         if self.step == 0:
             self.log("phase", index=self.phase_index, steps=phase.steps, players=list(self.seats))
-        call(self._watchers(), "on_phase_start", self)
-
-    def _take_turn(self) -> None:
-        """One step: everyone whose turn it is learns from the same batches and moves once."""
-        turn = [self.seats[name] for name in self.turn]
-        counts = {seat.player.accumulate for seat in turn}
-        if len(counts) > 1:
-            raise ValueError(f"{self.turn} learn from the same batches: their `accumulate` must be equal")
-        batches = counts.pop()
-        self._terms = {name: [] for name in self.turn}
-        for number in range(batches):
-            batch, shared = next(self.feed), Shared()
-            with ExitStack() as stack:
-                for seat in turn if number < batches - 1 else ():
-                    stack.enter_context(seat.without_reduction())
-                for seat in turn:
-                    seat.learn()
-                    with self.accelerator.autocast():
-                        given = seat.player.loss(Nets(self.seats, seat, turn, shared), batch)
-                        terms = {name: _scalar(seat.player, name, value) for name, value in given.items()}
-                    (torch.stack(list(terms.values())).sum() / batches).backward()
-                    self._terms[seat.player.name].append({k: v.detach() for k, v in terms.items()})
-                    if len(turn) > 1:
-                        seat.rest()
-        for seat in turn:
-            self._update(seat)
-
-    def _update(self, seat: Seat) -> None:
-        """Let one player move, and its average follow."""
-        player = seat.player
-        for terms in self._terms[player.name]:
-            for term, value in terms.items():
-                self.meters.add(f"{player.name}/{term}", value)
-        if player.clip is not None:
-            norm = nn.utils.clip_grad_norm_(seat.parameters, player.clip)
-            self.meters.add(f"{player.name}/gradient_norm", norm)
-        call(self._watchers(), "on_before_update", self, player)
-        seat.update(self.step / self.phase.steps)
-        seat.average_buffers(self.accelerator)
-        if player.name in self.averages:
-            # A player without a moving average of its own leaves its latest weights there (a decay of 0).
-            self.averages[player.name].update(seat.network, player.ema)
+        call(self.watchers(), "on_phase_start", self)
 
     def pass_turn(self, to: tuple[str, ...], reason: str) -> None:
         """Give the turn to the players named `to`, from the next step on. The log keeps the reason."""
@@ -268,7 +273,7 @@ class Trainer:
         where = {"phase": self.phase.name, "step": self.step, "total": self.total}
         record = {"event": event, **where, **values}
         self.journal.write(record)
-        call(self._watchers(), "on_log", self, record)
+        call(self.watchers(), "on_log", self, record)
         return record
 
     def is_due(self, every: int) -> bool:
@@ -289,24 +294,15 @@ class Trainer:
 
     def _log_terms(self) -> None:
         means = self.meters.read(self.accelerator)
-        broken = [name for name, value in means.items() if not math.isfinite(value)]
         record: dict[str, Any] = {"turn": list(self.turn), **means}
         for name, seat in self.seats.items():
             terms = [v for k, v in means.items() if k.startswith(f"{name}/") and k != f"{name}/gradient_norm"]
             if terms:
                 record |= {f"{name}/loss": sum(terms), f"{name}/lr": seat.optimizer.param_groups[-1]["lr"]}
         self.log("train", **record)
-        if broken:
-            raise RunError(
-                f"{', '.join(broken)} is no longer finite at step {self.step} of {self.phase.name!r}. Lower the "
-                "learning rate or clip the gradient; a checkpoint saved since the last record may be broken too."
-            )
 
     def _stop_if_asked(self) -> None:
-        # Agreeing costs several processes a synchronisation, so they do it now and then.
-        if self.accelerator.num_processes > 1 and not self.is_due(_AGREE_EVERY):
-            return
-        number = self._interruption.agreed(self.accelerator)
+        number = self._interruption.agreed(self.accelerator, self.total)
         if number:
             self.save()
             raise Interrupted(128 + number)
@@ -325,12 +321,6 @@ class Trainer:
         self.seats = {}
         self.feed.close()
 
-    def _watchers(self) -> list[Callback]:
+    def watchers(self) -> list[Callback]:
+        """Who is told of events, in this order."""
         return [*([self.switcher] if self.switcher else []), *self.callbacks]
-
-
-def _scalar(player: Player, term: str, value: Any) -> torch.Tensor:
-    if not isinstance(value, torch.Tensor) or value.numel() != 1:
-        shape = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
-        raise TypeError(f"{player.name}'s loss term {term!r} must be a tensor with one number, not {shape}")
-    return value.reshape(()).float()

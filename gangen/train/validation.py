@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from accelerate.utils import gather_object
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from gangen.errors import UserError
 from gangen.files import replacing, write_json
 from gangen.metrics import AnyMetric, Metrics, versions
 from gangen.train.callback import Callback
-from gangen.train.feed import Seeded, collate, leave_signals, to_device
+from gangen.train.feed import Seeded, collate, follow, to_device
 from gangen.train.showing import showing, shown
 
 if TYPE_CHECKING:
@@ -128,8 +130,9 @@ class Validation(Callback):
         if witness is not None:
             witness.conclude(trainer)
         record: dict[str, Any] = dict(self.latest)
-        if self.best is not None and self._is_record(self.latest[self.best]):
-            self._record = self.latest[self.best]
+        best = self.best is not None and self._is_record(self.latest[self.best])
+        if best and _is_finite(shown(trainer, self.player)):
+            self._record = self.latest[str(self.best)]
             record["best"] = True
             self._keep(trainer)
         trainer.log("validation", **record)
@@ -146,7 +149,7 @@ class Validation(Callback):
             batch_size=self.batch_size,
             collate_fn=_collate_own,
             num_workers=trainer.workers,
-            worker_init_fn=leave_signals,
+            worker_init_fn=partial(follow, os.getpid()),
             generator=torch.Generator(),
         )
         metrics = Metrics(self.metrics)
@@ -187,8 +190,15 @@ class Validation(Callback):
         return {"record": self._record, "latest": dict(self.latest), "base": dict(self.base)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take them back."""
-        self._record, self.latest, self.base = state["record"], dict(state["latest"]), dict(state.get("base", {}))
+        """Take them back. Best weights that this training has kept since then stay the best."""
+        self.latest, self.base = dict(state["latest"]), dict(state.get("base", {}))
+        if self._record is None or (state["record"] is not None and self._is_record(state["record"])):
+            self._record = state["record"]
+
+
+def _is_finite(network: nn.Module) -> bool:
+    """Whether all weights and statistics are numbers: a broken network is never the best, whatever it scores."""
+    return all(bool(t.isfinite().all()) for t in network.state_dict().values() if t.is_floating_point())
 
 
 class _Own(Seeded):

@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 
 from gangen.errors import RunError
 from gangen.train import Adaptive, Alternate, Callback, Interrupted, Phase, Player, Together
-from tests.train.toys import Game, differences, imitate, toy_trainer
+from tests.train.toys import Game, differences, toy_trainer
 
 STEPS = (8, 6, 12)
 
@@ -136,7 +137,7 @@ def test_another_seed_changes_the_samples(tmp_path: Path) -> None:
     assert "networks" in differences(final_state(tmp_path / "0"), final_state(tmp_path / "1"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_saves_and_the_run_goes_on_unchanged(tmp_path: Path, number: signal.Signals) -> None:
     class Ring(Callback):
         def on_step_end(self, trainer: Any) -> None:
@@ -158,7 +159,7 @@ def test_resuming_a_finished_run_trains_no_further(tmp_path: Path) -> None:
     toy_trainer(tmp_path, Callback()).fit(Game(steps=STEPS).phases)
     before = final_state(tmp_path)
     game = Game(steps=STEPS)
-    toy_trainer(tmp_path, Callback()).fit(game.phases, resume=True)
+    assert toy_trainer(tmp_path, Callback()).fit(game.phases, resume=True) == 0
     assert differences(before, final_state(tmp_path)) == []
     assert game.generator.calls == 0
     assert differences(before["networks"]["generator"], game.generator.state_dict()) == []
@@ -174,14 +175,71 @@ def test_other_phases_are_refused(tmp_path: Path) -> None:
     toy_trainer(tmp_path).fit(Game(steps=STEPS).phases)
     with pytest.raises(RunError, match="belongs to the phases"):
         toy_trainer(tmp_path).fit(Game(steps=(8, 6, 13)).phases, resume=True)
+    with pytest.raises(RunError, match="belongs to the phases"):
+        toy_trainer(tmp_path).fit(Game(steps=STEPS).phases[:2], resume=True, allow_changes=True)
+    with pytest.raises(RunError, match="finished"):
+        toy_trainer(tmp_path).fit(Game(steps=(8, 6, 13)).phases, resume=True, allow_changes=True)
 
 
-def test_a_damaged_checkpoint_is_named_with_the_one_before(tmp_path: Path) -> None:
+def test_other_lengths_and_rates_may_be_allowed(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionError):
+        toy_trainer(tmp_path, Cut(20)).fit(Game(steps=STEPS).phases)
+    game = Game(steps=(8, 6, 15))
+    game.expert.lr = 3e-4
+    played = toy_trainer(tmp_path, Callback()).fit(game.phases, resume=True, allow_changes=True)
+    assert played == 29 - 20  # from the checkpoint of the sixth step of the third phase
+    last = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()][-2]
+    assert last["total"] == 29
+    assert last["critic/lr"] == pytest.approx(3e-4)
+
+
+def shortened(content: bytes) -> bytes:
+    return content[:-1000]
+
+
+def with_a_bit_flipped(content: bytes) -> bytes:
+    place = 1000  # within the pickled structure: between the parts there is padding, in which no bit matters
+    return content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
+
+
+def emptied(content: bytes) -> bytes:
+    return b""
+
+
+@pytest.mark.parametrize("damage", [shortened, with_a_bit_flipped, emptied])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
+    tmp_path: Path, damage: Callable[[bytes], bytes], capfd: pytest.CaptureFixture[str]
+) -> None:
+    toy_trainer(tmp_path / "whole", Callback()).fit(Game(steps=STEPS).phases)
+    with pytest.raises(ConnectionError):
+        toy_trainer(tmp_path / "cut", Cut(21)).fit(Game(steps=STEPS).phases)
+    before, newest = sorted((tmp_path / "cut" / "checkpoints").glob("step-*.pt"))
+    newest.write_bytes(damage(newest.read_bytes()))
+    toy_trainer(tmp_path / "cut", Callback()).fit(Game(steps=STEPS).phases, resume=True)
+    assert f"{newest} is damaged" in capfd.readouterr().err
+    assert before.name < newest.name
+    assert newest.with_name(f"{newest.name}.damaged").exists()
+    assert differences(final_state(tmp_path / "whole"), final_state(tmp_path / "cut")) == []
+
+
+def test_when_every_checkpoint_is_damaged_that_is_said(tmp_path: Path) -> None:
     toy_trainer(tmp_path, save_every=1).fit(Game(steps=STEPS).phases)
-    newest = tmp_path / "checkpoints" / "step-00000026.pt"
-    newest.write_bytes(newest.read_bytes()[:1000])
-    with pytest.raises(RunError, match=r"step-00000026\.pt cannot be read.*step-00000025\.pt"):
+    for path in (tmp_path / "checkpoints").glob("step-*.pt"):
+        path.write_bytes(with_a_bit_flipped(path.read_bytes()))
+    with pytest.raises(RunError, match=r"every checkpoint .* is damaged: step-00000026\.pt\.damaged"):
         toy_trainer(tmp_path).fit(Game(steps=STEPS).phases, resume=True)
+
+
+def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionError):
+        toy_trainer(tmp_path, Cut(21)).fit(Game(steps=STEPS).phases)
+    half = tmp_path / "checkpoints" / ".step-00000021.pt.4242.tmp"
+    half.write_bytes(b"half")
+    theirs = tmp_path / ".notes.tmp"
+    theirs.write_text("a person's")
+    toy_trainer(tmp_path, Callback()).fit(Game(steps=STEPS).phases, resume=True)
+    assert not half.exists()
+    assert theirs.exists()
 
 
 def test_a_checkpoint_with_code_in_it_is_not_executed(tmp_path: Path) -> None:
@@ -242,10 +300,3 @@ def test_kill_9_in_each_phase(tmp_path: Path, workers: int) -> None:
     assert train(tmp_path / "cut", -1) == 0
     found = differences(final_state(tmp_path / "whole"), final_state(tmp_path / "cut"))
     assert found == [], f"killed at steps {kills}"
-
-
-def test_a_loss_that_is_not_finite_ends_the_run_by_name(tmp_path: Path) -> None:
-    game = Game()
-    broken = Player("generator", game.generator, lambda n, b: {"pixel": imitate(n, b)["pixel"] * float("nan")})
-    with pytest.raises(RunError, match=r"generator/pixel is no longer finite at step 5 of 'imitate'"):
-        toy_trainer(tmp_path).fit([Phase("imitate", [broken], 9)])
