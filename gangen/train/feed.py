@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import multiprocessing
 import os
 import random
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -71,7 +72,7 @@ class Feed:
             num_workers=workers,
             collate_fn=collate,
             pin_memory=self._device.type == "cuda",
-            worker_init_fn=partial(follow, os.getpid()),
+            worker_init_fn=follower(),
             # The loader would draw from the global generator, which must not depend on when it was made.
             generator=torch.Generator(),
         )
@@ -169,19 +170,22 @@ class _Row:
             return torch.randperm(self.length).tolist()
 
 
-def follow(parent: int, _: int) -> None:
-    """Leave signals to the process that reads, and share its fate: the first act of each worker.
+def follower() -> Callable[[int], None]:
+    """The first act of each worker of this process: leave signals to it, and share its fate.
 
     Ctrl-C reaches every process of a terminal; a worker that died of it would spoil the orderly end. One whose
-    parent was killed would wait for work for some seconds more, or for ever if that came before it had begun; Linux
-    ends it at once (prctl(2), PR_SET_PDEATHSIG).
-
-    Args:
-        parent: the process that has started this one.
+    parent was killed would wait for work for some seconds more, or for ever if that came before it had begun;
+    Linux ends it at once (prctl(2), PR_SET_PDEATHSIG).
     """
+    # Started in another way, workers are not this process's children but those of a server that outlives it.
+    children = multiprocessing.get_start_method() == "fork"
+    return partial(_follow, os.getpid() if children else None)
+
+
+def _follow(parent: int | None, _: int) -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    if sys.platform == "linux":
+    if parent is not None and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != parent:  # too late for that
-        os._exit(1)
+        if os.getppid() != parent:  # too late for that
+            os._exit(1)

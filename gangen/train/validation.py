@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
@@ -18,7 +16,7 @@ from gangen.errors import UserError
 from gangen.files import replacing, write_json
 from gangen.metrics import AnyMetric, Metrics, versions
 from gangen.train.callback import Callback
-from gangen.train.feed import Seeded, collate, follow, to_device
+from gangen.train.feed import Seeded, collate, follower, to_device
 from gangen.train.showing import showing, shown
 
 if TYPE_CHECKING:
@@ -149,7 +147,7 @@ class Validation(Callback):
             batch_size=self.batch_size,
             collate_fn=_collate_own,
             num_workers=trainer.workers,
-            worker_init_fn=partial(follow, os.getpid()),
+            worker_init_fn=follower(),
             generator=torch.Generator(),
         )
         metrics = Metrics(self.metrics)
