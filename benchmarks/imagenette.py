@@ -60,7 +60,7 @@ def by_gangen(settings: Imagenette, seed: int, run: Path) -> tuple[float, Answer
     data = opened(settings)
     set_seed(seed)
     network = Classifier(Body("resnet34", settings.weights), ClassHead(len(data[0].classes)))
-    return tune_gangen(data, network, settings, seed, run)
+    return tune_gangen(data, network, settings, seed, run, norms="adapt")
 
 
 def by_fastai(settings: Imagenette, seed: int, run: Path) -> tuple[float, Answers]:

@@ -100,13 +100,22 @@ def train_and_judge(
 
 
 def tune_gangen(
-    data: tuple[Any, Any], network: nn.Module, settings: Settings, seed: int, run: Path
+    data: tuple[Any, Any], network: nn.Module, settings: Settings, seed: int, run: Path, **options: Any
 ) -> tuple[float, Answers]:
-    """Fine-tune with a `Learner`; gives the seconds it took, and the answers to the data held out."""
+    """Fine-tune with a `Learner`; gives the seconds it took, and the answers to the data held out.
+
+    Args:
+        data: for training and for validation.
+        network: that learns.
+        settings: of the program.
+        seed: of the training.
+        run: the run folder.
+        options: of `fine_tune`.
+    """
     given = {"batch_size": settings.batch_size, "workers": settings.workers}
     learner = Learner(data, network, run=run, seed=seed, **given)  # type: ignore[arg-type]
     begun = time.perf_counter()
-    learner.fine_tune(settings.epochs, lr=settings.lr)
+    learner.fine_tune(settings.epochs, lr=settings.lr, **options)
     seconds = time.perf_counter() - begun
     return seconds, answers(learner.pipeline.network.eval(), data[1], device())
 

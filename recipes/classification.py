@@ -23,7 +23,7 @@ from gangen import recipe
 from gangen.data import Augment, Batch, open_classes
 from gangen.losses import cross_entropy
 from gangen.metrics import class_metrics
-from gangen.nets import ClassHead, Classifier
+from gangen.nets import ClassHead, Classifier, Norms
 from gangen.train import ClassSamples, Nets
 
 
@@ -35,6 +35,9 @@ class Classification(recipe.FineTuneFlags):
     """Side of the training pictures, in pixels. Larger ones are brought to it when they are classified."""
     table: Path | None = None
     """CSV inside --data, or elsewhere: picture and class on each line."""
+    norms: Norms = "adapt"
+    """What the body's normalisation layers do while it is held: adapt their statistics alone, which is quick, or
+    learn, or hold still, and from then on too."""
     epochs: int | None = None
     """Passes over the data in which all learns; by default 3, and 6 on the embedded faces."""
     smoothing: float = 0.1

@@ -33,8 +33,8 @@ class SiameseFlags(recipe.FineTuneFlags):
     validation: float = 0.25
     """Share of the classes held out for validation, where there is no folder val/ beside train/."""
     norms: Norms = "hold"
-    """What the body's normalisation layers do while it is held: adapt their statistics to your pictures, learn as
-    well, or hold still, and from then on too. Pictures of one kind, such as faces, are too alike to learn from."""
+    """What the body's normalisation layers do while it is held: learn, or adapt their statistics alone, or hold
+    still, and from then on too. Pictures of one kind, such as faces, are too alike to learn from."""
     batch_size: int = 16
     """Pairs a batch, on each process."""
     frozen_epochs: int = 3

@@ -25,7 +25,7 @@ def layer_groups(network: nn.Module) -> list[list[nn.Parameter]]:
     return [group for group in (*groups, rest) if group]
 
 
-def freeze_to(network: nn.Module, group: int, *, norms: Norms = "adapt") -> None:
+def freeze_to(network: nn.Module, group: int, *, norms: Norms = "learn") -> None:
     """Freeze all layer groups before number `group`, and let the others learn; a negative one counts from the end.
 
     `freeze_to(network, -1)` leaves the last group alone to learn, `freeze_to(network, 0)` all.

@@ -125,9 +125,9 @@ class FineTuneFlags(Flags):
     lr: float = 2e-3
     """Peak learning rate of the head while the body is held; half of it afterwards, and a hundredth of that in the
     first layers."""
-    norms: Norms = "adapt"
-    """What the body's normalisation layers do while it is held: adapt their statistics to your pictures, learn as
-    well, or hold still, and from then on too."""
+    norms: Norms = "learn"
+    """What the body's normalisation layers do while it is held: learn, or adapt their statistics alone, which is
+    quicker, or hold still, and from then on too."""
     ema: float = 0.0
     """Decay of the moving average of the weights, such as 0.99; 0 for none."""
     jitter: float = 0.2

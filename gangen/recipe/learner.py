@@ -111,7 +111,7 @@ class Learner:
         """Find a learning rate with the body held, and leave everything as it was; see `gangen.train.lr_find`."""
         body = getattr(self.network, "body", None)
         frozen = [body] if isinstance(body, nn.Module) else []
-        player = Player(NAME, self.network, self._terms, frozen=frozen, norms="adapt")
+        player = Player(NAME, self.network, self._terms, frozen=frozen, norms="learn")
         settings = {"batch_size": self.batch_size, "seed": self.seed, "workers": self.workers} | options
         return lr_find(player, self.train, accelerator=self.accelerator, **settings)
 

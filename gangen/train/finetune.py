@@ -25,7 +25,7 @@ def fine_tune(
     lr: float = 2e-3,
     ratio: float = 100.0,
     frozen: Sequence[nn.Module] | None = None,
-    norms: Norms = "adapt",
+    norms: Norms = "learn",
     optimizer: OptimizerFactory | None = None,
     clip: float | None = None,
     ema: float = 0.0,
@@ -48,10 +48,10 @@ def fine_tune(
         lr: peak learning rate of the first phase.
         ratio: how many times the last layers learn faster than the first ones.
         frozen: parts that are held in the first phase; the network's body when None.
-        norms: what normalisation layers of the held parts do meanwhile. "adapt": their statistics follow the new
-            pictures, which costs no backward pass through the body. "learn": their weights learn besides, as in
-            fastai. "hold": they stay as they are, and in the second phase too, which suits pictures that are too
-            few or too alike to tell of others.
+        norms: what normalisation layers of the held parts do meanwhile. "learn": all that they do otherwise, as in
+            fastai. "adapt": their statistics follow the new pictures while their weights are held, which costs no
+            backward pass through the body. "hold": they stay as they are, and in the second phase too, which suits
+            pictures that are too few or too alike to tell of others.
         optimizer: Adam with a weight decay of 0.01, not for norms and biases, when None.
         clip: largest norm of the gradient, or None.
         ema: decay of the moving average of the weights; 0 for none.
