@@ -128,7 +128,7 @@ class Health(Callback):
         chance = torch.random.fork_rng([device] if device.type == "cuda" else [])
         with chance, seeded(trainer.seed, _CHANCE):  # in single precision: slopes at pictures are small
             heard = self._hear(generator, Probe(trainer.seats, name), self._batch)
-            return {**heard, **_tell_apart(critic, Probe(trainer.seats, name), self._batch)}
+            return {**heard, **self._tell_apart(critic, Probe(trainer.seats, name), self._batch)}
 
     def _hear(self, generator: Seat, probe: Probe, batch: Any) -> dict[str, float]:
         """How much of what the generator is told comes from the critic."""
@@ -140,6 +140,29 @@ class Health(Callback):
             others = _slope(torch.stack([value.reshape(()) for value in rest]).sum(), probe.made) if rest else 0.0
             if critics + others > 0:
                 found["adversarial_share"] = critics / (critics + others)
+        return found
+
+    def _tell_apart(self, critic: Seat, probe: Probe, batch: Any) -> dict[str, float]:
+        """What the critic is shown and makes of it. Real pictures come first, as `gangen.losses.judge` has it."""
+        terms = critic.player.loss(probe, batch)  # type: ignore[arg-type]
+        if len(probe.judged) == 1:
+            pictures, logits = probe.judged[0]
+            size = len(batch.target)
+            real, fake = (pictures[:size], logits[:size]), (pictures[size : 2 * size], logits[size : 2 * size])
+        elif len(probe.judged) > 1:
+            real, fake = probe.judged[:2]
+        else:
+            return {}
+        if not len(fake[0]):
+            return {}
+        found = separation(real[1].detach(), fake[1].detach())
+        if self.term in terms:
+            found["critic_loss"] = float(terms[self.term])
+        in_colour = real[0].ndim == 4 and real[0].shape[1] == 3
+        if in_colour and fake[0].shape == real[0].shape:
+            found |= measure(fake[0].detach().float(), real[0].detach().float(), batch.input.float())
+            if batch.input.ndim != 4:
+                del found["colour_drift"]  # so few pictures that are not each other's differ by chance
         return found
 
 
@@ -198,28 +221,6 @@ def _first_of(data: Dataset[Any], count: int, trainer: Trainer) -> Any:
     if isinstance(samples, UserError):
         raise samples
     return to_device(samples, trainer.accelerator.device)
-
-
-def _tell_apart(critic: Seat, probe: Probe, batch: Any) -> dict[str, float]:
-    """What the critic is shown and makes of it. Real pictures come first, as `gangen.losses.judge` has it."""
-    critic.player.loss(probe, batch)  # type: ignore[arg-type]
-    if len(probe.judged) == 1:
-        pictures, logits = probe.judged[0]
-        size = len(batch.target)
-        real, fake = (pictures[:size], logits[:size]), (pictures[size : 2 * size], logits[size : 2 * size])
-    elif len(probe.judged) > 1:
-        real, fake = probe.judged[:2]
-    else:
-        return {}
-    if not len(fake[0]):
-        return {}
-    found = separation(real[1].detach(), fake[1].detach())
-    in_colour = real[0].ndim == 4 and real[0].shape[1] == 3
-    if in_colour and fake[0].shape == real[0].shape:
-        found |= measure(fake[0].detach().float(), real[0].detach().float(), batch.input.float())
-        if batch.input.ndim != 4:
-            del found["colour_drift"]  # so few pictures that are not each other's differ by chance
-    return found
 
 
 def _slope(value: Tensor, at: list[Tensor]) -> float:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 Reading = Mapping[str, float]
-"""Numbers of one probe by name: those of `measure` and `separation`; "adversarial_share", the critic's part of the
-gradient at the generated pictures; "terms", of the generator's loss; and "NAME_gradient", the norm of a player's
-gradient. What could not be measured is missing."""
+"""Numbers of one probe by name: those of `measure` and `separation`; "critic_loss", of its adversarial term;
+"adversarial_share", the critic's part of the gradient at the generated pictures; "terms", of the generator's loss;
+and "NAME_gradient", the norm of a player's gradient. What could not be measured is missing."""
 
 _CELLS = 8
 """Side of the squares, in pixels, over which a grid of the generator's making is averaged."""
@@ -91,11 +91,13 @@ def _whose(gradients: Reading) -> str:
 SYMPTOMS: Sequence[Symptom] = (
     Symptom(
         "critic_won",
-        lambda now, first: now.get("critic_accuracy", 0.5) > 0.995,
+        # Telling all apart is usual. It has won when it has nothing left to learn: its loss, which is never below
+        # 0 in the games that have such an end, is as good as gone.
+        lambda now, first: now.get("critic_accuracy", 0.5) > 0.995 and 0 <= now.get("critic_loss", 1.0) < 0.02,
         lambda now, first: (
-            f"the critic has won: it tells {100 * now['critic_accuracy']:.1f}% of all pairs apart, so the "
-            "generator learns little from it but to follow its whims; lower the critic's learning rate, give the "
-            "generator more steps a turn, or weigh R1 more"
+            f"the critic has won: it tells {100 * now['critic_accuracy']:.1f}% of all pairs apart, with a loss of "
+            f"{now['critic_loss']:.2g}, so the generator learns little from it but to follow its whims; lower the "
+            "critic's learning rate, give the generator more steps a turn, or weigh R1 more"
         ),
     ),
     Symptom(
