@@ -127,6 +127,7 @@ def test_a_bad_label_ends_it_before_the_first_epoch_does(scenes: Path, tmp_path:
         train("segmentation", "Segmentation", data=spoilt, out=tmp_path / "run", width=8, **SHORT)
 
 
+@pytest.mark.slow
 def test_segmentation_goes_on_where_it_was_cut(scenes: Path, tmp_path: Path) -> None:
     options = {"data": scenes, "width": 8, "save_every": 1, "ema": 0.9, **SHORT}
     run = train("segmentation", "Segmentation", out=tmp_path / "run", **options)
@@ -139,6 +140,7 @@ def test_segmentation_goes_on_where_it_was_cut(scenes: Path, tmp_path: Path) -> 
     assert (run / "log.jsonl").read_bytes() == log
 
 
+@pytest.mark.slow
 def test_segmentation_plays_against_a_critic_and_goes_on_in_the_game(scenes: Path, tmp_path: Path) -> None:
     options = {"data": scenes, "width": 8, "adversarial_epochs": 1, "overlap": 0.5, "save_every": 2, **SHORT}
     run = train("segmentation", "Segmentation", out=tmp_path / "run", **options)
@@ -227,6 +229,7 @@ def test_two_pictures_are_compared(tmp_path: Path) -> None:
         Pipeline(torch.nn.Identity()).compare([(one, other)])
 
 
+@pytest.mark.slow
 def test_a_learner_goes_on_in_its_newest_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     data = open_classes(kinds(tmp_path / "data"), size=16, validation=0.3)

@@ -38,9 +38,9 @@ def final_state(run: Path) -> dict[str, Any]:
     return {**state, "lines": (run / "log.jsonl").read_text()}
 
 
-@pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(
-    "switcher", [Adaptive(critic=1.9, max_turn=3), Alternate(critic=2, generator=1), Together()]
+    ("switcher", "workers"),
+    [(Adaptive(critic=1.9, max_turn=3), 0), (Alternate(critic=2, generator=1), 2), (Together(), 0)],
 )
 def test_resuming_after_a_cut_in_any_phase_changes_nothing(tmp_path: Path, switcher: Any, workers: int) -> None:
     toy_trainer(tmp_path / "whole", Callback(), workers=workers).fit(Game(switcher, steps=STEPS).phases)
