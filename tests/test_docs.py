@@ -187,6 +187,7 @@ def test_every_other_command_of_the_readme_runs(workplace: Path) -> None:
     assert (workplace / "cat.png").exists()
 
 
+@pytest.mark.slow
 def test_the_scores_of_the_docs_are_what_is_printed(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -228,6 +229,7 @@ def test_the_gan_of_the_readme_trains(tmp_path: Path, monkeypatch: pytest.Monkey
     assert '"event": "end"' in (tmp_path / "runs" / "readme" / "log.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_the_documented_gan_has_its_own_term_switcher_and_callback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -158,6 +158,7 @@ def test_what_is_no_exact_fraction_is_not_enlarged(tmp_path, size):
         score_folders(tmp_path / "small", tmp_path / "large", [PSNR], upscale="bicubic")
 
 
+@pytest.mark.slow
 def test_the_published_baseline_of_set5_is_reproduced(shared):
     """Bicubic x4, Y, 4 pixels cropped: 28.42 dB and 0.8104 are published (of Y rounded to 8 bits, ours is not)."""
     metrics = [cropped(metric, 4) for metric in pixel_metrics("y")[1:3]]

@@ -57,6 +57,7 @@ def run(path, picture):
     return torch.from_numpy(session.run(None, {"input": picture.numpy()})[0])
 
 
+@pytest.mark.slow
 def test_a_unet_takes_pictures_of_any_size_and_answers_alike(tmp_path):
     torch.manual_seed(0)
     network = UNet(Body("resnet18", weights="none"), ImageHead(3), width=4).eval()
@@ -70,6 +71,7 @@ def test_a_unet_takes_pictures_of_any_size_and_answers_alike(tmp_path):
         assert (run(done.path, picture) - network(picture)).abs().max() < 1e-4
 
 
+@pytest.mark.slow
 def test_a_network_for_one_size_only_in_multiples(tmp_path):
     network = Picky()
     done = export_onnx(network, tmp_path / "picky.onnx", size=70)
@@ -97,6 +99,7 @@ def test_the_network_stays_as_it_is(tmp_path, capfd):
     assert told.out == ""
 
 
+@pytest.mark.slow
 def test_a_file_that_answers_otherwise_is_not_left_behind(tmp_path):
     (tmp_path / "old.onnx").write_bytes(b"old")
     with pytest.raises(RunError, match=r"Fickle cannot be exported.*differs from the network"):
