@@ -94,4 +94,4 @@ def test_kubernetes_starts_what_slurm_does() -> None:
         check=True,
     )
     assert done.stdout.split()[:4] == ["--nnodes", "2", "--nproc_per_node", "8"]
-    assert done.stdout.rstrip().endswith("--data /work/data --out runs/none")
+    assert done.stdout.rstrip().endswith("--data /mnt/gangen/data --out runs/none")
