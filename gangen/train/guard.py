@@ -121,12 +121,12 @@ class Guard:
     def state_dict(self) -> dict[str, Any]:
         """What was counted, and the factor on the rates."""
         counts = {"skipped": self.skipped, "rollbacks": self.rollbacks, "row": dict(self._row)}
-        return {**counts, "rate": self.rate, "stuck": self._stuck}
+        return {**counts, "rate": self.rate, "stuck": self._stuck, "cause": self._cause}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take it back."""
         self.skipped, self.rollbacks, self._row = state["skipped"], state["rollbacks"], dict(state["row"])
-        self.rate, self._stuck = state["rate"], state["stuck"]
+        self.rate, self._stuck, self._cause = state["rate"], state["stuck"], state["cause"]
 
     def _told(self, trainer: Trainer) -> str:
         rows = {player: count for player, count in self._row.items() if count}

@@ -82,8 +82,9 @@ def _update(trainer: Trainer, seat: Seat, terms: list[dict[str, Tensor]], norm: 
 
 def _clipped(seat: Seat) -> Tensor:
     """The norm of a player's gradient, which is clipped where that is asked for."""
-    limit = seat.player.clip
-    return nn.utils.clip_grad_norm_(seat.parameters, float("inf") if limit is None else limit)
+    if seat.player.clip is not None:
+        return nn.utils.clip_grad_norm_(seat.parameters, seat.player.clip)
+    return nn.utils.get_total_norm([p.grad for p in seat.parameters if p.grad is not None])
 
 
 def _sums(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
