@@ -60,9 +60,9 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as indented JSON in place of `path`, atomically."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+def write_json(path: str | Path, value: Any, indent: int | None = 2) -> None:
+    """Write `value` as JSON in place of `path`, atomically; in one line where `indent` is None."""
+    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
 
 
 def explain_disk_trouble(path: Path, error: BaseException) -> str:

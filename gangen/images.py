@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -43,25 +44,42 @@ def read(path: str | Path, mode: Literal["RGB", "L"] = "RGB") -> Image.Image:
         PictureError: there is no such file, or it is no picture, or cut short, empty or absurdly large;
             says which file, why, and what to do.
     """
-    path = Path(path)
+    return _read(Path(path), str(path), mode)
+
+
+def decode(content: bytes, name: str, mode: Literal["RGB", "L"] = "RGB") -> Image.Image:
+    """Read a picture from the bytes of its file, as `read` does.
+
+    Args:
+        content: the bytes.
+        name: what errors call it.
+        mode: as for `read`.
+
+    Raises:
+        PictureError: it is no picture, or cut short, empty or absurdly large.
+    """
+    return _read(io.BytesIO(content), name, mode)
+
+
+def _read(source: Path | io.BytesIO, name: str, mode: Literal["RGB", "L"]) -> Image.Image:
     try:
-        with Image.open(path) as opened:
+        with Image.open(source) as opened:
             _check_ratio(opened.size)
             picture = ImageOps.exif_transpose(opened)
             picture = _flatten(_eight_bits(picture))
             return picture if picture.mode == mode else picture.convert(mode)
     except FileNotFoundError as error:
-        raise PictureError(f"cannot read {path}: there is no such file. Check the path.") from error
+        raise PictureError(f"cannot read {name}: there is no such file. Check the path.") from error
     except Image.DecompressionBombError as error:
         raise PictureError(
-            f"cannot read {path}: {error}. Scale the picture down or cut it; or raise "
+            f"cannot read {name}: {error}. Scale the picture down or cut it; or raise "
             "PIL.Image.MAX_IMAGE_PIXELS or gangen.images.MAX_RATIO where you trust its source."
         ) from error
     # Pillow's decoders answer broken files with nearly every exception there is (OSError, SyntaxError,
     # ValueError, struct.error, zlib.error, ...): whichever it was, this one picture cannot be read.
     except Exception as error:
         raise PictureError(
-            f"cannot read {path}: {_cause(path, error)}. Replace the file or take it out of the folder."
+            f"cannot read {name}: {_cause(source, error)}. Replace the file or take it out."
         ) from error
 
 
@@ -237,11 +255,12 @@ def _flatten(picture: Image.Image) -> Image.Image:
     return picture if picture.mode == "L" else picture.convert("RGB")
 
 
-def _cause(path: Path, error: Exception) -> str:
+def _cause(source: Path | io.BytesIO, error: Exception) -> str:
     """Put in words why a file could not be read."""
-    if path.is_dir():
+    if isinstance(source, Path) and source.is_dir():
         return "it is a folder"
-    if path.exists() and path.stat().st_size == 0:
+    size = source.stat().st_size if isinstance(source, Path) and source.exists() else 1
+    if not (size if isinstance(source, Path) else source.getbuffer().nbytes):
         return "the file is empty"
     if isinstance(error, UnidentifiedImageError):
         return "it is not a picture, or one of a kind that Pillow does not read"

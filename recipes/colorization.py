@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gangen import recipe
 from gangen.colour import grey
-from gangen.data import Augment, Batch, Pairs, open_pairs
+from gangen.data import Augment, Batch, Pairs, Stream, open_pairs
 from gangen.losses import Perceptual, chroma, chroma_gap
 from gangen.metrics import COLOUR, LPIPS, STANDARD
 from gangen.nets import Colorizer, chroma_unet
@@ -63,7 +63,7 @@ class Colorization(recipe.NoGanFlags):
 def main(flags: Colorization) -> None:
     run = recipe.Run("colorization", flags)
 
-    def open_at(size: int) -> tuple[Pairs, Pairs]:
+    def open_at(size: int) -> tuple[Pairs | Stream, Pairs]:
         varied = Augment(size, scale=(0.6, 1.0)) if flags.data else None
         return open_pairs(
             flags.data, draw=grey, size=size, validation=flags.validation, augment=varied, keep=flags.keep

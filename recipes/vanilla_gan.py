@@ -19,7 +19,7 @@ from typing import Literal
 from torch import Tensor
 
 from gangen import recipe
-from gangen.data import Augment, Batch, FromNoise, open_pictures
+from gangen.data import Augment, Batch, FromNoise, from_noise, open_pictures
 from gangen.errors import UserError
 from gangen.losses import (
     Adversarial,
@@ -131,7 +131,7 @@ def main(flags: VanillaGAN) -> None:
             f"KID and diversity are of two held-out pictures at least, and there are {len(held_out)}. Raise "
             "--validation, or leave --features and --lpips-weights out."
         )
-    train = FromNoise(pictures, flags.latent)
+    train = from_noise(pictures, flags.latent)
     generator = NoiseGenerator(flags.size, flags.latent, flags.width, norm=flags.norm)
     critic = NoiseCritic(flags.size, flags.width, spectral=flags.spectral)
     game = GAMES[flags.game]

@@ -1,4 +1,6 @@
-"""The command line: `gangen predict`, `generate`, `report`, `export`; what judges is in `gangen.cli.judge`.
+"""The command line: `gangen predict`, `generate`, `report`, `export`.
+
+What judges is in `gangen.cli.judge`, what prepares data in `gangen.cli.data`.
 
 What needs torch is imported inside the commands, so that `gangen --help` answers at once.
 """
@@ -14,6 +16,7 @@ from tyro.conf import Positional, arg
 
 from gangen import __version__
 from gangen.cli.answers import write_answers
+from gangen.cli.data import pack
 from gangen.cli.judge import compare, evaluate, score
 from gangen.errors import PictureError, UserError
 
@@ -27,7 +30,8 @@ if TYPE_CHECKING:
 NOT_ALL = 1
 REFUSED = 2
 _DESCRIPTION = (
-    "Paint with trained generators, judge pictures, and look at trainings. `gangen --version` tells the version."
+    "Paint with trained generators, judge pictures, look at trainings, and pack data. `gangen --version` tells "
+    "the version."
 )
 
 
@@ -51,6 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
                 "compare": compare,
                 "report": report,
                 "export": export,
+                "pack": pack,
             },
             prog="gangen",
             description=_DESCRIPTION,
@@ -253,7 +258,7 @@ def _read(picture: Path, drawn: Callable[[Image.Image], Image.Image] | None) -> 
 def _drawn(pipeline: Pipeline) -> Callable[[Image.Image], Image.Image]:
     """What makes a generator's inputs from pictures, the same each time."""
     from gangen.data import DRAWN, Whole
-    from gangen.train.feed import seeded
+    from gangen.seeding import seeded
 
     wanted = pipeline.config.get("input", "sketch")
     if wanted not in DRAWN:

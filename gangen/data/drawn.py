@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from gangen.colour import grey
 from gangen.data.degrade import Bicubic, Crappify, OldPhotograph, Practical
-from gangen.data.pairs import Draw
 from gangen.data.pictures import itself
+from gangen.data.prepare import Draw
 from gangen.data.sketch import sketch
 
 DRAWN: dict[str, Callable[[int], Draw]] = {

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from PIL import Image
 
-from gangen import images
 from gangen.data.augment import Augment, Centre, Transform
 from gangen.data.batch import Batch
-from gangen.data.folders import parts, split
-from gangen.data.photos import open_photographs
+from gangen.data.prepare import Draw, Prepare
 from gangen.data.readable import Readable
+from gangen.data.sets import open_sets
 from gangen.data.sketch import sketch
-from gangen.data.sources import Files, Halves, Kept, Source, match_folders, open_folder
+from gangen.data.sources import Arranged, Halves, Kept, Source
+from gangen.data.streams import Stream
 from gangen.errors import DataError
-
-Draw = Callable[[Image.Image], Image.Image]
-"""Makes the input from the target: takes an "RGB" picture, gives one of its size, or of 1/scale of its sides.
-
-All its chance comes from torch's global generator.
-"""
 
 _NAMED = 3  # how many pictures below the crop's size are named in a warning; all are counted
 
@@ -52,10 +45,8 @@ class Pairs(Readable):
     def __init__(
         self, source: Source, transform: Transform, *, size: int, draw: Draw | None = None, scale: int = 1
     ) -> None:
-        self.transform = transform
-        self.size = size
-        self.draw = draw
-        self.scale = scale
+        self.prepare = Prepare(transform, draw, scale)
+        self.transform, self.size, self.draw, self.scale = transform, size, draw, scale
         self.enlarged = torch.zeros(len(source.names), dtype=torch.uint8).share_memory_()
         super().__init__(source)
 
@@ -69,15 +60,7 @@ class Pairs(Readable):
         index, pictures = self.read(index)
         if min(pictures[-1].size) < self.size:
             self._note_enlarged(index, pictures[-1])
-        pictures = self.transform(*pictures)
-        given, target = pictures if self.draw is None else (self.draw(pictures[0]), pictures[0])
-        if (self.scale * given.width, self.scale * given.height) != target.size:
-            raise DataError(
-                f"{self.source.names[index]}: an input of {given.width}x{given.height} and a target of "
-                f"{target.width}x{target.height} pixels; expected {self.scale} times the input. Give the scale "
-                "that they were made with, and sizes that are multiples of it."
-            )
-        return Batch(images.to_tensor(given), images.to_tensor(target), self.source.names[index])
+        return self.prepare(pictures, self.source.names[index])
 
     def _note_enlarged(self, index: int, picture: Image.Image) -> None:
         if self.enlarged[index]:
@@ -105,13 +88,14 @@ def open_pairs(
     validation_folder: str | Path | None = None,
     scale: int = 1,
     keep: int = 0,
-) -> tuple[Pairs, Pairs]:
+) -> tuple[Pairs | Stream, Pairs]:
     """Open training and validation pairs.
 
     What is taken for a pair:
 
     - with `input_folder` and `target_folder`: two files of equal path in these folders, but for the suffix;
     - with `side_by_side`: the two halves of each picture;
+    - from shards that `gangen pack` made of pairs, without `draw`: these pairs;
     - else: each picture as the target, and what `draw` makes of it as the input;
     - without a `root`: the last, on crops of the embedded photographs (see `open_photographs`).
 
@@ -123,8 +107,10 @@ def open_pairs(
     `gangen.train.feed`).
 
     Args:
-        root: the data set's folder, or None for the embedded photographs.
-        input_folder: the inputs' folder inside root, such as "sketch"; an absolute path may lie elsewhere.
+        root: the data set's folder; a folder or URL of shards (see `open_shards`); hf:NAME or stream:PLACE, to be
+            streamed (see `open_streamed`); or None for the embedded photographs.
+        input_folder: the inputs' folder inside root, such as "sketch"; an absolute path may lie elsewhere. Of a
+            data set on the hub, the column.
         target_folder: the targets' folder, likewise.
         side_by_side: "input-left" or "input-right".
         draw: makes inputs from targets; a line drawing (`sketch`) when None.
@@ -135,7 +121,10 @@ def open_pairs(
         validation: the share of names held out where no folder says which.
         validation_folder: a folder for validation alone; all other pictures are for training.
         scale: by how much the targets are larger than the inputs, for super-resolution.
-        keep: MiB of training pictures that stay decoded in memory, in each worker.
+        keep: MiB of training pictures that stay decoded in memory, in each worker; of no effect on streams.
+
+    Returns:
+        Training samples, a map-style data set or a `Stream`, and those for validation.
 
     Raises:
         DataError: the folders do not hold what is described above, or the arguments contradict each other.
@@ -150,58 +139,22 @@ def open_pairs(
     if root is None and (both or side_by_side is not None):
         raise DataError("the embedded photographs are no pairs: name the folder of your pictures with --data.")
 
-    training: Source
-    held_out: Source
-    apart = None if validation_folder is None else Path(validation_folder)
-    if root is None:
-        training, held_out = open_photographs()
-        held_out = held_out if apart is None else open_folder(apart)
-        augment = augment or Augment(size, scale=(0.3, 0.6))
-    elif input_folder is not None and target_folder is not None:
-        folders = input_folder, target_folder
-        training, held_out = _open_folders(Path(root), *folders, validation, scale, apart)
-    else:
-        training, held_out = _open_folder(Path(root), side_by_side, validation, apart)
-    made = None if both or side_by_side is not None else draw or sketch
-    training = Kept(training, keep) if keep else training
-    return (
-        Pairs(training, augment or Augment(size), size=size, draw=made, scale=scale),
-        Pairs(held_out, prepare or Centre(size), size=0 if prepare else size, draw=made, scale=scale),
+    opened = open_sets(
+        root,
+        Arranged(input_folder, target_folder, side_by_side, scale),
+        validation=validation,
+        validation_folder=validation_folder,
+        targets=draw is not None,
     )
-
-
-def _open_folders(
-    root: Path,
-    input_folder: str | Path,
-    target_folder: str | Path,
-    validation: float,
-    scale: int,
-    apart: Path | None,
-) -> tuple[Files, Files]:
-    inputs, held_out_inputs = parts(root, input_folder)
-    targets, held_out_targets = parts(root, target_folder)
-    training = match_folders(inputs, targets, scale)
-    if apart is not None:
-        return training, match_folders(apart / input_folder, apart / target_folder, scale)
-    if held_out_inputs is None and held_out_targets is None:
-        return _split(training, validation)
-    if held_out_inputs is None or held_out_targets is None:
-        raise DataError(
-            f"{held_out_inputs or held_out_targets} is for validation, but the other folder of the pairs, "
-            f"{targets if held_out_targets is None else inputs}, has none beside it. Add it, or take both away."
-        )
-    return training, match_folders(held_out_inputs, held_out_targets, scale)
-
-
-def _open_folder(root: Path, halves: Halves | None, validation: float, apart: Path | None) -> tuple[Files, Files]:
-    folder, held_out = parts(root)
-    held_out = apart or held_out
-    training = open_folder(folder, halves)
-    if held_out is not None:
-        return training, open_folder(held_out, halves)
-    return _split(training, validation)
-
-
-def _split(files: Files, validation: float) -> tuple[Files, Files]:
-    training, held_out = split(files.names, validation)
-    return files.select(training), files.select(held_out)
+    made = None if opened.paired else draw or sketch
+    if root is None:
+        augment = augment or Augment(size, scale=(0.3, 0.6))
+    varied = augment or Augment(size)
+    train: Pairs | Stream
+    if opened.chunks is not None:
+        train = Stream(opened.chunks, Prepare(varied, made, scale), halves=side_by_side, scale=scale)
+    else:
+        source = Kept(opened.training, keep) if keep else opened.training
+        train = Pairs(source, varied, size=size, draw=made, scale=scale)
+    unvaried = prepare or Centre(size)
+    return train, Pairs(opened.held_out, unvaried, size=0 if prepare else size, draw=made, scale=scale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset
 from gangen.data.augment import Transform
 from gangen.data.batch import Batch
 from gangen.data.pairs import Pairs, open_pairs
+from gangen.data.streams import Stream
 from gangen.errors import DataError
 
 
@@ -21,7 +23,7 @@ def open_pictures(
     augment: Transform | None = None,
     validation: float = 0.1,
     keep: int = 0,
-) -> tuple[Pairs, Pairs]:
+) -> tuple[Pairs | Stream, Pairs]:
     """Open training and validation pictures, each its own target; see `open_pairs` for the arguments."""
     return open_pairs(root, draw=itself, size=size, augment=augment, validation=validation, keep=keep)
 
@@ -29,6 +31,14 @@ def open_pictures(
 def itself(picture: Image.Image) -> Image.Image:
     """What `Pairs` draws where the input is the target."""
     return picture
+
+
+def from_noise(pictures: Pairs | Stream, latent: int = 128) -> FromNoise | Stream:
+    """Pictures and the noise that a generator might have made them from, streamed or not; see `FromNoise`."""
+    if not isinstance(pictures, Stream):
+        return FromNoise(pictures, latent)
+    _check(latent)
+    return pictures.mapped(partial(_with_noise, latent))
 
 
 class FromNoise(Dataset[Batch]):
@@ -48,8 +58,7 @@ class FromNoise(Dataset[Batch]):
     """
 
     def __init__(self, pictures: Pairs, latent: int = 128) -> None:
-        if latent < 1:
-            raise DataError(f"latent={latent}: expected the count of numbers that make a picture, like 128")
+        _check(latent)
         self.pictures, self.latent = pictures, latent
 
     def __len__(self) -> int:
@@ -58,8 +67,7 @@ class FromNoise(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         """Picture `index`, or the next readable one, and its noise."""
-        picture = self.pictures[index]
-        return Batch(torch.randn(self.latent), picture.target, picture.name)
+        return _with_noise(self.latent, self.pictures[index])
 
     def replaced(self, index: int) -> bool:
         """Whether picture `index` was found unreadable, so that asking for it gives another one."""
@@ -72,3 +80,12 @@ class FromNoise(Dataset[Batch]):
     def fingerprint(self) -> str:
         """A hash that changes when the pictures do, for a run's config."""
         return self.pictures.fingerprint()
+
+
+def _with_noise(latent: int, picture: Batch) -> Batch:
+    return Batch(torch.randn(latent), picture.target, picture.name)
+
+
+def _check(latent: int) -> None:
+    if latent < 1:
+        raise DataError(f"latent={latent}: expected the count of numbers that make a picture, like 128")

@@ -17,6 +17,23 @@ from gangen.errors import DataError, PictureError
 Halves = Literal["input-left", "input-right"]
 
 
+@dataclass(frozen=True)
+class Arranged:
+    """How the pictures of a sample lie in folders.
+
+    Attributes:
+        input_folder: the inputs' folder inside the data set's, where pairs lie in two folders.
+        target_folder: the targets', likewise.
+        halves: which half of a single picture is the input, where pairs lie side by side.
+        scale: by how much targets are larger than their inputs.
+    """
+
+    input_folder: str | Path | None = None
+    target_folder: str | Path | None = None
+    halves: Halves | None = None
+    scale: int = 1
+
+
 class Source(Protocol):
     """Named samples of one picture each, or of two: (input, target)."""
 
@@ -57,20 +74,10 @@ class Files:
             PictureError: a file cannot be read, or its width is odd so that it has no two halves, or a target
                 is not `scale` times the size of its input.
         """
-        pictures = tuple(images.read(path) for path in self.paths[index])
-        if self.halves is not None:
-            return _cut(pictures[0], self.halves, self.paths[index][0])
-        small, large = pictures[0], pictures[-1]
-        if len(pictures) > 1 and (self.scale * small.width, self.scale * small.height) != large.size:
-            told = " and ".join(
-                f"{path} is {picture.width}x{picture.height}"
-                for path, picture in zip(self.paths[index], pictures, strict=True)
-            )
-            wanted = "a pair must be of one size. Scale one of them to the other's size."
-            if self.scale > 1:
-                wanted = f"the target must be exactly {self.scale} times its input. Scale or crop one of them."
-            raise PictureError(f"{told}: {wanted}")
-        return pictures
+        paths = self.paths[index]
+        return arrange(
+            [images.read(path) for path in paths], [str(path) for path in paths], self.halves, self.scale
+        )
 
     def select(self, names: Collection[str]) -> Files:
         """Keep the samples of these names, in the present order."""
@@ -142,13 +149,13 @@ def match_folders(input_folder: str | Path, target_folder: str | Path, scale: in
     if not names:
         raise DataError(
             f"none of the {len(inputs)} pictures in {input_folder} has a partner among the {len(targets)} in "
-            f"{target_folder}: {_first(lonely)}. A pair needs equal names in both folders, such as "
+            f"{target_folder}: {first_few(lonely)}. A pair needs equal names in both folders, such as "
             "a/1.jpg and b/1.png."
         )
     if lonely:
         warnings.warn(
             f"{len(lonely)} pictures have no partner of the same name and are left out, "
-            f"{len(names)} pairs remain: {_first(lonely)}",
+            f"{len(names)} pairs remain: {first_few(lonely)}",
             stacklevel=2,
         )
     return Files(names, [(inputs[name], targets[name]) for name in names], scale=scale)
@@ -168,11 +175,39 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _cut(picture: Image.Image, halves: Halves, path: Path) -> tuple[Image.Image, Image.Image]:
+def arrange(
+    pictures: Sequence[Image.Image], called: Sequence[str], halves: Halves | None = None, scale: int = 1
+) -> tuple[Image.Image, ...]:
+    """What a sample's files are worth: one picture, the two halves of it, or two that fit.
+
+    Args:
+        pictures: that were read.
+        called: their names, for errors.
+        halves: which half of a single picture is the input; None to leave it whole.
+        scale: by how much the second of two is larger.
+
+    Raises:
+        PictureError: the width is odd, or the sizes do not fit.
+    """
+    if halves is not None:
+        return _cut(pictures[0], halves, called[0])
+    small, large = pictures[0], pictures[-1]
+    if len(pictures) > 1 and (scale * small.width, scale * small.height) != large.size:
+        told = " and ".join(
+            f"{name} is {picture.width}x{picture.height}" for name, picture in zip(called, pictures, strict=True)
+        )
+        wanted = "a pair must be of one size. Scale one of them to the other's size."
+        if scale > 1:
+            wanted = f"the target must be exactly {scale} times its input. Scale or crop one of them."
+        raise PictureError(f"{told}: {wanted}")
+    return tuple(pictures)
+
+
+def _cut(picture: Image.Image, halves: Halves, name: str) -> tuple[Image.Image, Image.Image]:
     """Cut a picture in the middle: (input, target)."""
     if picture.width % 2:
         raise PictureError(
-            f"{path} is {picture.width} pixels wide, which cannot be cut into two equal halves. "
+            f"{name} is {picture.width} pixels wide, which cannot be cut into two equal halves. "
             "Make the width even, with the input and the target taking half of it each."
         )
     middle = picture.width // 2
@@ -181,7 +216,7 @@ def _cut(picture: Image.Image, halves: Halves, path: Path) -> tuple[Image.Image,
     return (left, right) if halves == "input-left" else (right, left)
 
 
-def _first(names: Sequence[str], count: int = 3) -> str:
+def first_few(names: Sequence[str], count: int = 3) -> str:
     """The first few of a list, and how many more there are."""
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return ", ".join(names[:count]) + more

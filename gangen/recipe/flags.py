@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from torch import nn
+from tyro.conf import arg
 
 from gangen.errors import UserError
 from gangen.nets import Body, Norms, PatchCritic
@@ -20,8 +21,9 @@ from gangen.train.phase import Loss
 class Common:
     """Flags that all recipes have."""
 
-    data: Path | None = None
-    """Folder with your own pictures. Without it, photographs that ship with scikit-image."""
+    data: Annotated[str | None, arg(metavar="FOLDER|URL")] = None
+    """Folder with your own pictures, or a folder or URL of shards (see `gangen pack`). Without it, photographs
+    that ship with scikit-image."""
     out: Path | None = None
     """Run folder. By default runs/RECIPE, or runs/RECIPE-2 and so on if that is taken."""
     size: int = 64
@@ -114,7 +116,7 @@ class NoGanFlags(NoGan, Flags):
 class FineTuneFlags(Flags):
     """Flags of recipes that teach a pretrained body something new: its head first, then all of it."""
 
-    data: Path | None = None
+    data: Annotated[str | None, arg(metavar="FOLDER")] = None
     """Folder with your own pictures and what they are to be called. Without it, embedded data."""
     validation: float = 0.1
     """Share of the pictures held out for validation, where there is no folder val/ beside train/."""

@@ -16,6 +16,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 
 from gangen.errors import RunError
 from gangen.files import replacing
+from gangen.train.lanes import merged
 from gangen.train.launch import set_seed
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ def newest(trainer: Trainer) -> dict[str, Any] | None:
 def snapshot(trainer: Trainer) -> dict[str, Any]:
     """The whole state of a training between two steps. Every process must call it."""
     local = gather_object([{"random": _random_state(trainer), "meters": trainer.meters.state_dict()}])
+    positions = gather_object([list(trainer.positions)])
     switcher = trainer.switcher
     return {
         "format": FORMAT,
@@ -140,7 +142,7 @@ def snapshot(trainer: Trainer) -> dict[str, Any]:
             **{key: optimizer.state_dict() for key, optimizer in trainer.optimizers.items()},
         },
         "scalers": {name: scaler.state_dict() for name, scaler in trainer.scalers.items()},
-        "positions": list(trainer.positions),
+        "positions": [merged(of_source) for of_source in zip(*positions, strict=True)],
         "guard": trainer.guard.state_dict(),
         "switcher": switcher.state_dict() if switcher else {},
         "callbacks": [callback.state_dict() for callback in trainer.callbacks],

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import multiprocessing
 import os
-import random
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from gangen.data.streams import Place, Stream
 from gangen.errors import DataError, UserError
+from gangen.seeding import seeded
 from gangen.train.interrupt import SIGNALS
+from gangen.train.lanes import Lanes, Position
 
 _DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of Linux's prctl.h."""
@@ -33,49 +33,57 @@ class Feed:
     The samples of all passes form one endless row. The k-th batch of `world` processes together is the k-th
     stretch of `batch_size * world` samples of that row, and each process takes its own part of it; a batch may
     hold the end of one pass and the beginning of the next, so none is short. What is random about a sample is
-    drawn from (seed, pass, sample number) alone.
+    drawn from (seed, pass, sample number) alone. A `Stream` is read in its own order, see there.
 
     Args:
-        data: a map-style data set.
+        data: a map-style data set, or a `Stream`.
         batch_size: samples a batch and process.
-        start: where in the row to begin, in samples (over all processes).
+        start: where to begin: a `position`.
         device: where the batches' tensors go.
 
     Attributes:
-        position: samples that have been taken, over all processes.
+        position: samples that have been taken, over all processes; of a stream, see `gangen.train.lanes`.
+        taken: samples that all processes have taken since it was opened.
         waited: seconds that were spent waiting for batches.
     """
 
     def __init__(
         self,
-        data: Dataset[Any],
+        data: Dataset[Any] | Stream,
         batch_size: int,
         *,
         seed: int,
-        start: int = 0,
+        start: int | Position = 0,
         workers: int = 0,
         rank: int = 0,
         world: int = 1,
         device: torch.device | str = "cpu",
     ) -> None:
-        length = len(data)  # type: ignore[arg-type]
-        if length == 0:
-            raise DataError("the data set is empty; nothing can be learned from it")
         if batch_size < 1:
             raise DataError(f"the batch size is at least 1, not {batch_size}")
-        self.position, self.waited = start, 0.0
+        self.position, self.taken, self.waited = start, 0, 0.0
         self._stride = batch_size * world
         self._device = torch.device(device)
-        loader: DataLoader[Any] = DataLoader(
-            Seeded(data, seed),
-            batch_sampler=_Row(length, batch_size, seed, start, rank, world),
-            num_workers=workers,
-            collate_fn=collate,
-            pin_memory=self._device.type == "cuda",
-            worker_init_fn=follower(),
+        self._lanes: Lanes | None = None
+        options: dict[str, Any] = {
+            "pin_memory": self._device.type == "cuda",
+            "worker_init_fn": follower(),
             # The loader would draw from the global generator, which must not depend on when it was made.
-            generator=torch.Generator(),
-        )
+            "generator": torch.Generator(),
+        }
+        loader: DataLoader[Any]
+        if isinstance(data, Stream):
+            self._lanes = Lanes(data, batch_size, seed, start if isinstance(start, dict) else None, rank, world)
+            self.position = self._lanes.position
+            readers = self._lanes.readers(workers)
+            loader = DataLoader(self._lanes, batch_size=None, num_workers=readers, collate_fn=_same, **options)
+        else:
+            length = len(data)  # type: ignore[arg-type]
+            if length == 0:
+                raise DataError("the data set is empty; nothing can be learned from it")
+            row = _Row(length, batch_size, seed, int(start), rank, world)  # type: ignore[arg-type]
+            seeds = Seeded(data, seed)
+            loader = DataLoader(seeds, batch_sampler=row, num_workers=workers, collate_fn=collate, **options)
         self._batches = iter(loader)
 
     def __iter__(self) -> Feed:
@@ -87,12 +95,33 @@ class Feed:
         self.waited += time.perf_counter() - begun
         if isinstance(batch, UserError):
             raise batch
-        self.position += self._stride
+        self.taken += self._stride
+        if self._lanes is not None:
+            batch, lane, place = batch
+            self.position = self._lanes.advanced(lane, place)
+        elif isinstance(self.position, int):
+            self.position += self._stride
         return to_device(batch, self._device)
 
     def close(self) -> None:
         """Let the workers go."""
         del self._batches
+
+
+def first_samples(data: Any, count: int, seed: int) -> Any:
+    """A batch of the first samples, as of the first pass over the data; fewer where there are fewer.
+
+    Raises:
+        UserError: one of them is at fault.
+    """
+    if isinstance(data, Stream):
+        samples = [sample for sample, _ in islice(data.lane(0, data.divided(1), seed, Place()), count)]
+    else:
+        samples = [Seeded(data, seed)[0, index] for index in range(min(count, len(data)))]
+    batch = collate(samples)
+    if isinstance(batch, UserError):
+        raise batch
+    return batch
 
 
 class Seeded(Dataset[Any]):
@@ -113,22 +142,9 @@ class Seeded(Dataset[Any]):
                 return error
 
 
-@contextmanager
-def seeded(*key: int) -> Iterator[None]:
-    """Seed torch's (CPU), Python's and numpy's global generators from `key` within this block."""
-    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    value = int.from_bytes(digest, "little") >> 1
-    saved = random.getstate(), np.random.get_state()  # noqa: NPY002 (the generator that others use)
-    with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which would reseed the accelerators as well, and they are not put back.
-        torch.default_generator.manual_seed(value)
-        random.seed(value)
-        np.random.seed(value % 2**32)  # noqa: NPY002
-        try:
-            yield
-        finally:
-            random.setstate(saved[0])
-            np.random.set_state(saved[1])  # noqa: NPY002
+def _same(batch: Any) -> Any:
+    """What is left to collate of a stream's batches."""
+    return batch
 
 
 def collate(samples: list[Any]) -> Any:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gangen.errors import UserError
+from gangen.seeding import seeded
 from gangen.train.callback import Callback
-from gangen.train.feed import Seeded, collate, seeded, to_device
+from gangen.train.feed import first_samples, to_device
 from gangen.train.phase import Player
 from gangen.train.seats import Seat
 from gangen.train.symptoms import SYMPTOMS, measure, separation
@@ -216,11 +216,7 @@ class _Watched:
 
 def _first_of(data: Dataset[Any], count: int, trainer: Trainer) -> Any:
     """A batch of the first samples, as of the first pass over the data."""
-    seeded_data = Seeded(data, trainer.seed)
-    samples = collate([seeded_data[0, index] for index in range(min(count, len(data)))])  # type: ignore[arg-type]
-    if isinstance(samples, UserError):
-        raise samples
-    return to_device(samples, trainer.accelerator.device)
+    return to_device(first_samples(data, count, trainer.seed), trainer.accelerator.device)
 
 
 def _slope(value: Tensor, at: list[Tensor]) -> float:

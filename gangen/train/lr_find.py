@@ -16,7 +16,8 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from gangen.errors import UserError
-from gangen.train.feed import Feed, seeded
+from gangen.seeding import seeded
+from gangen.train.feed import Feed
 from gangen.train.phase import Player
 from gangen.train.rates import Rates
 from gangen.train.schedule import constant

@@ -74,7 +74,7 @@ class Timing(Callback):
 
     def __init__(self) -> None:
         self._seconds = 0.0
-        self._mark, self._waited, self._position = time.perf_counter(), 0.0, 0
+        self._mark, self._waited, self._taken = time.perf_counter(), 0.0, 0
 
     def on_phase_start(self, trainer: Trainer) -> None:
         """Start the clock."""
@@ -85,7 +85,7 @@ class Timing(Callback):
         """Read the clock with each record of training."""
         if record["event"] != "train":
             return
-        mark, waited, position = self._mark, self._waited, self._position
+        mark, waited, taken = self._mark, self._waited, self._taken
         self._look(trainer)
         passed = max(self._mark - mark, 1e-9)
         self._seconds += passed
@@ -95,14 +95,14 @@ class Timing(Callback):
                 "step": record["step"],
                 "total": record["total"],
                 "seconds": round(self._seconds, 3),
-                "pictures_per_second": round((self._position - position) / passed, 3),
+                "pictures_per_second": round((self._taken - taken) / passed, 3),
                 "waiting": round((self._waited - waited) / passed, 4),
             }
         )
 
     def _look(self, trainer: Trainer) -> None:
         self._mark = time.perf_counter()
-        self._waited, self._position = trainer.feed.waited, trainer.feed.position
+        self._waited, self._taken = trainer.feed.waited, trainer.feed.taken
 
     def state_dict(self) -> dict[str, Any]:
         """Seconds so far."""

@@ -30,6 +30,7 @@ from gangen.train.feed import Feed
 from gangen.train.guard import Diverged, Guard, NonFinite
 from gangen.train.interrupt import Interrupted, Interruption
 from gangen.train.journal import Journal, Meters
+from gangen.train.lanes import Position
 from gangen.train.launch import set_seed
 from gangen.train.phase import Phase
 from gangen.train.plan import Plan
@@ -44,7 +45,7 @@ class Trainer:
 
     Args:
         run: folder for log, checkpoints and whatever the callbacks write; None to write nothing.
-        data: map-style data set of all phases that bring none of their own.
+        data: map-style data set, or `Stream`, of all phases that bring none of their own.
         batch_size: samples a batch and process.
         seed: of everything random from `fit` on; networks were made before, so seed them with `set_seed`.
         workers: processes that read data; 0 reads in the main process. The samples do not depend on it.
@@ -98,7 +99,7 @@ class Trainer:
         self.optimizers: dict[str, Optimizer] = {}
         self.saved_optimizers: dict[str, Any] = {}
         self.scalers: dict[str, GradScaler] = {}
-        self.positions: list[int] = []
+        self.positions: list[int | Position] = []
         self.plan: Plan
         self.feed: Feed
         self._terms: Terms = {}
