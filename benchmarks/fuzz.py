@@ -1,4 +1,4 @@
-"""Damaged pictures, checkpoints, pipelines and configs: each is read, or refused by an error that names it.
+"""Damaged pictures, checkpoints, pipelines, shards: each is read, or refused by an error that names it.
 
     python benchmarks/fuzz.py
     python benchmarks/fuzz.py --pictures 20000 --seed 3
@@ -27,7 +27,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,8 @@ import tyro
 from PIL import Image
 
 from gangen import Pipeline, images, weights
-from gangen.errors import UserError
+from gangen.data import ShardChunks, Shards, open_shards, pack
+from gangen.errors import PictureError, UserError
 from gangen.nets import StyleNet
 from gangen.train.checkpoint import FORMAT, Checkpoints
 
@@ -58,6 +59,8 @@ class Settings:
     """Files of weights, checkpoints, and pipelines, of each as many."""
     configs: int = 200
     """config.json of pipelines."""
+    shards: int = 200
+    """Shards, and their indexes, of each as many."""
     seconds: int = 10
     """How long reading one file may take."""
     seed: int = 0
@@ -180,6 +183,31 @@ def read_pipeline(path: Path, state: dict[str, Any]) -> Outcome:
     return _unchanged(Pipeline.from_pretrained(path.parent).network.state_dict(), state)
 
 
+def read_index(path: Path, size: int) -> Outcome:
+    """As a training on shards opens them and reads each sample; their index is damaged."""
+    return _read_samples(open_shards(path.parent)[0], size)
+
+
+def read_shard(path: Path, size: int) -> Outcome:
+    """The same, of a shard that came without an index, read both at random and as a stream."""
+    found, _ = open_shards(path.parent)
+    for chunk in range(ShardChunks(found).count):
+        for raw in ShardChunks(found).read(chunk):
+            with suppress(PictureError):
+                raw.decoded()
+    return _read_samples(found, size)
+
+
+def _read_samples(found: Shards, size: int) -> Outcome:
+    unreadable = 0
+    for index in range(len(found.names)):
+        try:
+            images.to_tensor(found.read(index)[0])
+        except PictureError:  # this sample is left out and counted, as in a folder
+            unreadable += 1
+    return ("read", "") if unreadable or len(found.names) != size else ("whole", "")
+
+
 def _unchanged(found: Any, state: Any) -> Outcome:
     return ("whole", "") if _same(found, state) else ("FAILED", "what was read is not what was saved")
 
@@ -276,6 +304,17 @@ def main(settings: Settings) -> None:
             content = (folder / "saved" / name).read_bytes()
             paths = beside(copies(content, name, count, seed, folder / name), folder / "saved" / other)
             fine &= fuzz(f"pipelines ({name})", paths, partial(read_pipeline, state=small), seconds)
+    with _folder("shards") as folder:
+        (folder / "pictures").mkdir()
+        for name, content in some_pictures().items():
+            (folder / "pictures" / name).write_bytes(content)
+        pack(folder / "pictures", folder / "saved")
+        size = len(some_pictures())
+        index, shard = folder / "saved" / "index.json", folder / "saved" / "all-00000.tar"
+        paths = beside(copies(index.read_bytes(), index.name, settings.shards, seed, folder / "index"), shard)
+        fine &= fuzz("indexes of shards", paths, partial(read_index, size=size), seconds)
+        paths = copies(shard.read_bytes(), shard.name, settings.shards, seed, folder / "shard")
+        fine &= fuzz("shards without index", paths, partial(read_shard, size=size), seconds)
     sys.exit(0 if fine else 1)
 
 

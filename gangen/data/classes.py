@@ -21,6 +21,7 @@ from gangen.data.augment import Augment, Centre, Size, Transform
 from gangen.data.batch import Batch
 from gangen.data.folders import find_pictures, fingerprint, name_within, parts, split
 from gangen.data.readable import Readable
+from gangen.data.sets import check_folder
 from gangen.data.sources import Kept, Source
 from gangen.errors import DataError
 from gangen.labels import Classes
@@ -206,6 +207,7 @@ def find_classes(root: str | Path | None, labels: LabelOf | str | Path | None) -
     """The sources for training and validation, or a single one that is yet to be split; see `open_classes`."""
     if root is None:
         return [_faces()]
+    check_folder(root)
     root = Path(root)
     train, held_out = parts(root)
     label_of = _from_table(root, Path(labels)) if isinstance(labels, str | Path) else labels

@@ -19,6 +19,7 @@ from gangen.data.codes import IGNORED_LEVEL, VOID, Codes, CodesLike
 from gangen.data.folders import find_pictures, fingerprint, name_within, parts, split
 from gangen.data.readable import Readable
 from gangen.data.scenes import SCENES, open_scenes
+from gangen.data.sets import check_folder
 from gangen.data.sources import Kept, Source
 from gangen.errors import DataError
 from gangen.labels import IGNORED, Classes
@@ -166,6 +167,7 @@ def find_masks(
     ignored: Sequence[str] = VOID,
 ) -> list[LabelledFiles]:
     """The files for training and validation, or all of them where they are yet to be split; see `open_masks`."""
+    check_folder(root)
     root = Path(root)
     given = codes if isinstance(codes, Codes) else Codes.of(_inside(root, codes), ignored)
     folder: str | Path = "images" if pictures is None else pictures

@@ -100,6 +100,16 @@ def _divided(found: S, apart: S | None, validation: float) -> tuple[S, S]:
     return found.select(names), found.select(held_out_names)
 
 
+def check_folder(root: str | Path) -> None:
+    """Refuse what labels are not read from.
+
+    Raises:
+        DataError: `root` is shards or a stream.
+    """
+    if is_stream(root) or is_packed(root):
+        raise DataError(f"{root}: labels are read from folders, not from shards or streams. Name a folder.")
+
+
 def open_files(root: str | Path, arranged: Arranged, held_out: bool = True) -> tuple[Files, Files | None]:
     """Training samples of a folder, and those for validation, or None where a share must be split off.
 

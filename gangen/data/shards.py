@@ -114,11 +114,16 @@ class Shards:
 
 
 def is_packed(root: str | Path) -> bool:
-    """Whether `root` is a URL, or a folder that holds an index or shards."""
+    """Whether `root` is a URL or a folder of shards: with an index, or without pictures or folders beside them."""
     if is_url(root):
         return True
     folder = Path(root)
-    return folder.is_dir() and ((folder / INDEX).is_file() or any(folder.glob("*.tar")))
+    if not folder.is_dir() or not any(folder.glob("*.tar")):
+        return False
+    # An archive beside the pictures that came in it is none of our business.
+    return (folder / INDEX).is_file() or not any(
+        path.is_dir() or images.is_picture(path.name) for path in folder.iterdir() if not path.name.startswith(".")
+    )
 
 
 def open_shards(root: str | Path, halves: Halves | None = None, scale: int = 1) -> tuple[Shards, Shards | None]:

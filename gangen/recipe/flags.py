@@ -42,9 +42,10 @@ class Common:
     """Processes a training process that read pictures; 0 reads in between. The pictures stay the same."""
     keep: int = 512
     """MiB of decoded pictures that each worker keeps in memory."""
-    precision: Literal["no", "bf16", "fp16"] | None = None
-    """no for float32, bf16 for bfloat16, fp16 for float16 (on a GPU that lacks bfloat16); by default what
-    `accelerate launch` says."""
+    precision: Literal["no", "tf32", "bf16", "fp16"] | None = None
+    """no for float32; tf32 for float32 whose products are rounded to TensorFloat-32 on GPUs that can; bf16 for
+    bfloat16; fp16 for float16 (on a GPU that lacks bfloat16). By default what `accelerate launch` says, and tf32
+    for what remains in float32."""
     threads: int = 0
     """CPU threads of each process, where there is no GPU; 0 shares all cores."""
     log_every: int = 20

@@ -102,6 +102,7 @@ class Run:
             "flags": plain(dataclasses.asdict(self.flags)),
             **plain(facts),
             "precision": self.accelerator.mixed_precision,
+            "float32": "ieee" if self.flags.precision == "no" else "tf32 on GPUs",
             "versions": {name: version(name) for name in ("torch", "torchvision", "accelerate")}
             | {"gangen": version("gangen"), "python": platform.python_version()},
             "machine": _machine(self.accelerator.num_processes),

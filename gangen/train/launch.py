@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,8 +30,8 @@ def launch(
     """The accelerator of this process, after checking that it is connected to the others.
 
     Args:
-        precision: "no" (float32), "bf16", or, on a GPU, "fp16"; None for what `accelerate launch` or
-            `accelerate config` say.
+        precision: "no" (float32), "tf32", "bf16", or, on a GPU, "fp16"; None for what `accelerate launch` or
+            `accelerate config` say. What is computed in float32 uses TensorFloat-32 on GPUs, unless this is "no".
         track: trackers by accelerate's names.
         folder: where trackers that write files write them.
         threads: CPU threads of this process; 0 shares the usable cores among the processes of this machine.
@@ -43,7 +44,8 @@ def launch(
     if not torch.cuda.is_available():
         torch.set_num_threads(threads or _fair_share(os.environ))
         keep_freed_memory()
-    asked = precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    mixed = "no" if precision == "tf32" else precision
+    asked = mixed or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     on_cpu = not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in (
         "1",
         "true",
@@ -52,12 +54,24 @@ def launch(
     if asked == "fp16" and on_cpu:
         raise UserError("--precision fp16: float16 is trained in on GPUs only. Use no or bf16.")
     _rejoin(os.environ, "gloo" if on_cpu else "nccl")
-    accelerator = Accelerator(mixed_precision=precision, log_with=list(track) or None, project_dir=folder)
+    accelerator = Accelerator(mixed_precision=mixed, log_with=list(track) or None, project_dir=folder)
     check_connected(os.environ, accelerator.num_processes)
     check_whole(accelerator.distributed_type)
     if accelerator.mixed_precision not in ("no", "bf16", "fp16"):
-        raise UserError(f"mixed precision {accelerator.mixed_precision!r}: use --precision bf16, fp16 or no.")
+        raise UserError(
+            f"mixed precision {accelerator.mixed_precision!r}: use --precision bf16, fp16, tf32 or no."
+        )
+    choose_float32("ieee" if precision == "no" else "tf32")
     return accelerator
+
+
+def choose_float32(kind: Literal["ieee", "tf32"]) -> None:
+    """Say how GPUs multiply in float32: by IEEE 754, or rounded to 10 bits of mantissa, several times as fast.
+
+    PyTorch by itself rounds in convolutions and not in matrix products. CPUs do not round.
+    """
+    torch.backends.cuda.matmul.fp32_precision = kind
+    torch.backends.cudnn.conv.fp32_precision = kind  # type: ignore[attr-defined]  # stubs lag behind
 
 
 def check_connected(environment: Mapping[str, str], processes: int) -> None:

@@ -7,7 +7,17 @@ import pytest
 import torch
 
 from gangen import images
-from gangen.data import Arranged, itself, open_pairs, open_pictures, open_shards, pack
+from gangen.data import (
+    Arranged,
+    itself,
+    open_classes,
+    open_masks,
+    open_pairs,
+    open_pictures,
+    open_same,
+    open_shards,
+    pack,
+)
 from gangen.errors import DataError, PictureError
 from gangen.train.feed import Feed
 from tests.data.pictures import landscape, negative, write
@@ -237,6 +247,21 @@ def test_shards_lie_behind_urls_too(folder, tmp_path):
         memory.rm("/pictures", recursive=True)
     with pytest.raises(DataError, match=r"memory://pictures/packed/index\.json cannot be read"):
         open_pairs("memory://pictures/packed", size=16)
+
+
+def test_an_archive_beside_its_pictures_is_left_alone(tmp_path):
+    write(tmp_path / "data", ["1.png", "2.png", "3.png"])
+    add(tmp_path / "data" / "all.tar", "9.png", landscape(9))
+    train, held_out = open_pictures(tmp_path / "data", size=16, validation=0.4)
+    assert sorted([*train.source.names, *held_out.source.names]) == ["1.png", "2.png", "3.png"]
+
+
+def test_labels_are_not_read_from_shards(tmp_path):
+    shards = packed_singles(tmp_path)
+    for opening in (open_classes, open_masks, open_same):
+        for root in (shards, f"stream:{shards}", "https://example.org/shards", "hf:owner/name"):
+            with pytest.raises(DataError, match="labels are read from folders, not from shards or streams"):
+                opening(root)
 
 
 def test_nothing_is_overwritten(folder, tmp_path):

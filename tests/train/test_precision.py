@@ -1,5 +1,7 @@
 """float16 with a scaler for each player, as far as that shows without a GPU."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +89,25 @@ def test_float16_without_a_gpu_is_refused_with_what_works() -> None:
         pytest.skip("a GPU trains in float16")
     with pytest.raises(UserError, match=r"--precision fp16: .* on GPUs only"):
         launch(precision="fp16")
+
+
+def test_how_float32_is_multiplied_on_gpus_is_chosen() -> None:
+    script = """
+import torch
+from accelerate.state import AcceleratorState
+from gangen.train import launch
+
+for precision in ("no", "tf32", "bf16", None):
+    accelerator = launch(precision=precision)
+    products = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
+    print(precision, accelerator.mixed_precision, *products)
+    AcceleratorState._reset_state(reset_partial_state=True)
+"""
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    rows = [line.split() for line in told.splitlines()]
+    assert rows == [
+        ["no", "no", "ieee", "ieee"],
+        ["tf32", "no", "tf32", "tf32"],
+        ["bf16", "bf16", "tf32", "tf32"],
+        ["None", "no", "tf32", "tf32"],
+    ]
