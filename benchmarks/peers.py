@@ -48,7 +48,7 @@ class Settings:
     batch_size: int = 8
     """Pictures a batch."""
     lr: float = 2e-3
-    """Peak rate, of fastai's `fine_tune` and of the others."""
+    """Peak rate of the head, while the body is held."""
     zoom: float = 1.5
     """By how much training pictures are enlarged at most."""
     lighting: float = 0.2

@@ -3,9 +3,10 @@
     pip install "gangen[stream]"
     python benchmarks/reading.py --data photographs
 
-The folder's pictures are packed into a temporary folder, as shards and as the parquet files of the Hugging Face hub.
-Then batches are taken in turn from each, decoded, cropped and mirrored as a training does it, some at a time, round
-after round, so that a busy machine meets all of them alike. Everything lies on this machine's disk, mostly in its
+The folder's pictures are packed into a temporary folder, as shards and as the parquet files of the Hugging Face
+hub. Then batches are taken in turn from each, decoded, cropped and mirrored as a training does it, some at a time,
+round after round, so that a busy machine meets all of them alike. Everything lies on this machine's disk,
+mostly in its
 cache: what a network adds is not measured.
 """
 
@@ -39,9 +40,10 @@ class Settings:
     """Side of the pictures that come out, in pixels."""
     batch_size: int = 8
     """Pictures a batch."""
-    batches: int = 10
-    """Batches of a round from each."""
-    rounds: int = 15
+    batches: int = 128
+    """Batches of a round from each: by default as many as the windows of a stream's lanes hold, so that each round
+    has its share of filling them."""
+    rounds: int = 5
     """Rounds; the medians count."""
     shard_mib: int = 16
     """Size of a shard and of a parquet file, about."""
@@ -81,7 +83,7 @@ def main(settings: Settings) -> None:
         size = settings.shard_mib * 2**20
         pack(places["folder"], places["shards"], shard_size=size)
         write_parquet(paths, places["parquet"], size)
-        ways = {
+        ways: dict[str, str | Path] = {
             "folder": places["folder"],
             "shards": places["shards"],
             "stream: of shards": f"stream:{places['shards']}",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gangen import images, weights
 from gangen.data import DRAWN, Files, Pairs, Whole, match_folders, open_folder, open_pairs
+from gangen.data.sets import knows_pairs
 from gangen.data.sources import Halves
 from gangen.errors import DataError, PictureError, UserError
 from gangen.loading import find_pipeline
@@ -38,7 +39,7 @@ class Evaluation:
 class DataFlags:
     """Which pairs to evaluate on; what is None is as the run was trained. See `gangen.data.open_pairs`."""
 
-    data: Path | None = None
+    data: str | Path | None = None
     input_folder: Path | None = None
     target_folder: Path | None = None
     side_by_side: Halves | None = None
@@ -190,7 +191,9 @@ def _open(run: Path, flags: DataFlags, pipeline: Pipeline) -> Pairs:
         raise UserError("--size: super-resolution is judged on whole pictures. Leave it out.")
     if size is None:
         raise UserError(f"{run} does not tell the size of its pictures. Give --size PIXELS.")
-    told: dict[str, Any] = vars(flags) if flags.tells_pairs else own
+    data = flags.data if flags.data is not None else own["data"]
+    elsewhere = flags.data is not None and knows_pairs(flags.data)
+    told: dict[str, Any] = vars(flags) if flags.tells_pairs else {} if elsewhere else own
     folders = {name: told.get(name) for name in ("input_folder", "target_folder", "side_by_side")}
     moved = [str(folder) for folder in folders.values() if folder is not None and Path(folder).is_absolute()]
     if flags.data is not None and not flags.tells_pairs and moved:
@@ -200,12 +203,11 @@ def _open(run: Path, flags: DataFlags, pipeline: Pipeline) -> Pairs:
         )
     wanted = pipeline.config.get("input", "sketch")
     given = any(folders.values())
-    if not given and wanted not in DRAWN:
+    if not given and wanted not in DRAWN and not knows_pairs(data):
         raise UserError(
             f"the generator of {run} takes {wanted!r}, and only {', '.join(DRAWN)} can be made from photographs. "
             "Give pairs: --input-folder and --target-folder, or --side-by-side."
         )
-    data = flags.data if flags.data is not None else own["data"]
     if flags.all and data is None:
         raise UserError("--all: which pictures? Name their folder with --data.")
     apart = data if flags.all else own.get("validation_folder") if flags.data is None else None
@@ -214,12 +216,13 @@ def _open(run: Path, flags: DataFlags, pipeline: Pipeline) -> Pairs:
         input_folder=folders["input_folder"],
         target_folder=folders["target_folder"],
         side_by_side=folders["side_by_side"],
-        draw=None if given else DRAWN[wanted](scale),
+        draw=None if given or wanted not in DRAWN else DRAWN[wanted](scale),
         size=int(size),
         prepare=Whole(scale) if scale > 1 else None,
         validation=own.get("validation", 0.1),
         validation_folder=apart,
         scale=scale,
+        always_draw=flags.draw or wanted in ("grey", "photograph"),
     )[1]
 
 

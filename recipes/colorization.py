@@ -66,7 +66,13 @@ def main(flags: Colorization) -> None:
     def open_at(size: int) -> tuple[Pairs | Stream, Pairs]:
         varied = Augment(size, scale=(0.6, 1.0)) if flags.data else None
         return open_pairs(
-            flags.data, draw=grey, size=size, validation=flags.validation, augment=varied, keep=flags.keep
+            flags.data,
+            draw=grey,
+            size=size,
+            validation=flags.validation,
+            augment=varied,
+            keep=flags.keep,
+            always_draw=True,
         )
 
     train, held_out = open_at(flags.size)

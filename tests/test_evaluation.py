@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from gangen import weights
-from gangen.data import open_pairs
+from gangen.data import Arranged, open_pairs, pack
 from gangen.errors import DataError, PictureError, ProtocolError, UserError
 from gangen.evaluation import DataFlags, evaluate_run, score_folders
 from gangen.metrics import L1, PSNR, SSIM, FeatureNet, compare, cropped, fid, judge_sets, kid, pixel_metrics
@@ -204,6 +204,25 @@ def test_flags_overrule_what_the_run_was_trained_on(run, tmp_path):
     assert cut.value != drawn.value
     with pytest.raises(ProtocolError, match="inputs 'given' and 'drawn sketches'"):
         compare(cut, drawn)
+
+
+@pytest.mark.parametrize("prefix", ["", "stream:"])
+def test_a_run_is_evaluated_on_packed_pairs_as_on_loose_ones(run, tmp_path, prefix):
+    pack(run / "data", tmp_path / "packed", Arranged("sketch", "color"))
+    (loose,) = evaluate_run(run, [L1], device="cpu").results
+    (packed,) = evaluate_run(run, [L1], DataFlags(data=f"{prefix}{tmp_path / 'packed'}"), device="cpu").results
+    assert packed.values == loose.values
+    own = json.loads((run / "config.json").read_text())
+    moved = shutil.copytree(run, tmp_path / "moved")
+    own["flags"] |= {"data": f"{prefix}{tmp_path / 'packed'}", "input_folder": None, "target_folder": None}
+    (moved / "config.json").write_text(json.dumps(own))
+    (trained,) = evaluate_run(moved, [L1], device="cpu").results
+    assert trained.values == loose.values
+    if not prefix:
+        (drawn,) = evaluate_run(moved, [L1], DataFlags(draw=True), device="cpu").results
+        assert drawn.value != loose.value
+        everything = DataFlags(data=str(tmp_path / "packed"), all=True)
+        assert len(evaluate_run(run, [L1], everything, device="cpu").results[0].values) > len(loose.values)
 
 
 def test_an_unreadable_validation_picture_is_skipped_and_none_counts_twice(run, tmp_path):

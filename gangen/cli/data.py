@@ -37,6 +37,7 @@ def pack(
     """
     from tqdm import tqdm
 
+    from gangen.cli import NOT_ALL
     from gangen.data import Arranged, pack
 
     if (input_folder is None) != (target_folder is None):
@@ -46,5 +47,6 @@ def pack(
     with tqdm(unit="sample", disable=None) as bar:
         done = pack(folder, out, Arranged(input_folder, target_folder), shard_mib * 2**20, bar.update)
     told = " and ".join(f"{count} samples ({name})" for name, count in done.samples.items())
-    sys.stdout.write(f"{told} in {done.shards} shards of {done.size / 2**20:.1f} MiB in all: {out}\n")
-    return 0
+    left_out = f", {len(done.skipped)} left out" if done.skipped else ""
+    sys.stdout.write(f"{told} in {done.shards} shards of {done.size / 2**20:.1f} MiB in all: {out}{left_out}\n")
+    return NOT_ALL if done.skipped else 0

@@ -92,7 +92,7 @@ def score(
 def evaluate(
     run: Annotated[Positional[str], arg(metavar="RUN")],
     /,
-    data: Path | None = None,
+    data: str | None = None,
     input_folder: Path | None = None,
     target_folder: Path | None = None,
     side_by_side: Literal["input-left", "input-right"] | None = None,

@@ -7,6 +7,7 @@ from gangen.data.classes import ClassFiles, ClassSet, open_classes
 from gangen.data.codes import VOID, Codes
 from gangen.data.drawn import DRAWN
 from gangen.data.folders import find_pictures, split
+from gangen.data.index import open_shards
 from gangen.data.masks import LabelledFiles, Masks, open_masks
 from gangen.data.packing import Packed, pack
 from gangen.data.pairs import Pairs, open_pairs
@@ -17,7 +18,7 @@ from gangen.data.prepare import Draw, Prepare
 from gangen.data.readable import Readable
 from gangen.data.same import SAME, SamePairs, open_same
 from gangen.data.scenes import SCENES, Scenes, open_scenes
-from gangen.data.shards import Shards, open_shards
+from gangen.data.shards import Shards
 from gangen.data.sketch import sketch
 from gangen.data.sources import Arranged, Files, Kept, Source, match_folders, open_folder
 from gangen.data.streams import Chunks, Raw, Stream

@@ -88,6 +88,7 @@ def open_pairs(
     validation_folder: str | Path | None = None,
     scale: int = 1,
     keep: int = 0,
+    always_draw: bool = False,
 ) -> tuple[Pairs | Stream, Pairs]:
     """Open training and validation pairs.
 
@@ -95,7 +96,7 @@ def open_pairs(
 
     - with `input_folder` and `target_folder`: two files of equal path in these folders, but for the suffix;
     - with `side_by_side`: the two halves of each picture;
-    - from shards that `gangen pack` made of pairs, without `draw`: these pairs;
+    - from shards of pairs, and from a data set of the hub with columns of pairs: these pairs;
     - else: each picture as the target, and what `draw` makes of it as the input;
     - without a `root`: the last, on crops of the embedded photographs (see `open_photographs`).
 
@@ -122,6 +123,8 @@ def open_pairs(
         validation_folder: a folder for validation alone; all other pictures are for training.
         scale: by how much the targets are larger than the inputs, for super-resolution.
         keep: MiB of training pictures that stay decoded in memory, in each worker; of no effect on streams.
+        always_draw: draw inputs also where shards or the hub have pairs, from the targets, for what learns from
+            nothing else, such as a colorization.
 
     Returns:
         Training samples, a map-style data set or a `Stream`, and those for validation.
@@ -144,17 +147,17 @@ def open_pairs(
         Arranged(input_folder, target_folder, side_by_side, scale),
         validation=validation,
         validation_folder=validation_folder,
-        targets=draw is not None,
+        always_draw=always_draw,
     )
     made = None if opened.paired else draw or sketch
     if root is None:
         augment = augment or Augment(size, scale=(0.3, 0.6))
     varied = augment or Augment(size)
     train: Pairs | Stream
-    if opened.chunks is not None:
-        train = Stream(opened.chunks, Prepare(varied, made, scale), halves=side_by_side, scale=scale)
-    else:
+    if opened.training is not None:
         source = Kept(opened.training, keep) if keep else opened.training
         train = Pairs(source, varied, size=size, draw=made, scale=scale)
+    elif opened.chunks is not None:
+        train = Stream(opened.chunks, Prepare(varied, made, scale), halves=side_by_side, scale=scale)
     unvaried = prepare or Centre(size)
     return train, Pairs(opened.held_out, unvaried, size=0 if prepare else size, draw=made, scale=scale)

@@ -25,7 +25,9 @@ def open_pictures(
     keep: int = 0,
 ) -> tuple[Pairs | Stream, Pairs]:
     """Open training and validation pictures, each its own target; see `open_pairs` for the arguments."""
-    return open_pairs(root, draw=itself, size=size, augment=augment, validation=validation, keep=keep)
+    return open_pairs(
+        root, draw=itself, size=size, augment=augment, validation=validation, keep=keep, always_draw=True
+    )
 
 
 def itself(picture: Image.Image) -> Image.Image:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from gangen.data.folders import parts, split
+from gangen.data.index import is_packed, open_shards
 from gangen.data.photos import open_photographs
-from gangen.data.shards import PAIR, Shards, is_packed, open_shards
+from gangen.data.shards import PAIR, Shards
 from gangen.data.sources import Arranged, Files, Source, match_folders, open_folder
-from gangen.data.streamed import is_stream, open_streamed
+from gangen.data.streamed import STREAM, is_stream, open_streamed
 from gangen.data.streams import Chunks
 from gangen.errors import DataError
 
@@ -22,16 +23,16 @@ class Opened:
     """What a data set consists of.
 
     Attributes:
-        training: samples for training; those for validation where these come from `chunks`.
+        training: samples for training; None where they are streamed.
+        chunks: of the stream for training; None where nothing is streamed.
         held_out: samples for validation.
         paired: whether samples are pairs already, rather than pictures from which inputs are drawn.
-        chunks: of a stream for training; None where nothing is streamed.
     """
 
-    training: Source
+    training: Source | None
+    chunks: Chunks | None
     held_out: Source
     paired: bool
-    chunks: Chunks | None = None
 
 
 def open_sets(
@@ -40,7 +41,7 @@ def open_sets(
     *,
     validation: float = 0.1,
     validation_folder: str | Path | None = None,
-    targets: bool = False,
+    always_draw: bool = False,
 ) -> Opened:
     """Training and validation samples; see `open_pairs`.
 
@@ -49,55 +50,65 @@ def open_sets(
         arranged: how the pictures of a sample lie there.
         validation: the share of names held out where nothing says which.
         validation_folder: a folder for validation alone.
-        targets: of pairs that were packed as such, take the targets alone.
+        always_draw: of pairs that know of each other, in shards and on the hub, take the targets alone.
 
     Raises:
         DataError: there are none, or folders contradict each other.
     """
-    paired = arranged.input_folder is not None or arranged.halves is not None
+    elsewhere = None if validation_folder is None else _all(validation_folder, arranged)
+    training: Source | None
+    held_out: Source | None
+    chunks: Chunks | None = None
+    paired = arranged.columns is not None or arranged.halves is not None
     if root is None:
-        embedded, strips = open_photographs()
-        return Opened(embedded, strips if validation_folder is None else open_folder(validation_folder), False)
-    if is_stream(root):
-        chunks, apart, joined = open_streamed(str(root), arranged, validation, targets)
-        apart = apart if validation_folder is None else _all(validation_folder, arranged)
-        return Opened(apart, apart, paired or joined, chunks)
-    if is_packed(root):
-        return _packed(root, arranged, validation, validation_folder, targets)
-    found, held_out = open_files(root, arranged, validation_folder is None)
-    if validation_folder is not None:
-        return Opened(found, _all(validation_folder, arranged), paired)
-    return Opened(*_divided(found, held_out, validation), paired)
+        training, held_out = open_photographs()
+    elif is_stream(root):
+        training = None
+        chunks, held_out, joined = open_streamed(
+            str(root), arranged, validation=validation, held_out=elsewhere is None, always_draw=always_draw
+        )
+        paired = paired or joined
+    elif is_packed(root):
+        shards, held_out_shards = _packed(root, arranged, validation, elsewhere is None)
+        paired = paired or (shards.parts == PAIR and not always_draw)
+        training, held_out = _fitting(shards, paired, root), held_out_shards
+    else:
+        training, held_out = open_files(root, arranged, elsewhere is None)
+        if held_out is None and elsewhere is None:
+            training, held_out = _divided(training, validation)
+    last = elsewhere or held_out
+    if last is None:
+        raise DataError(f"{root}: nothing is held out for validation.")
+    return Opened(training, chunks, _fitting(last, paired, validation_folder or root), paired)
 
 
 def _packed(
-    root: str | Path, arranged: Arranged, validation: float, validation_folder: str | Path | None, targets: bool
-) -> Opened:
-    if arranged.input_folder is not None:
+    root: str | Path, arranged: Arranged, validation: float, held_out: bool
+) -> tuple[Shards, Shards | None]:
+    if arranged.columns is not None:
         raise DataError(f"{root} holds shards, which know their pairs: leave input_folder and target_folder out.")
     found, apart = open_shards(root, arranged.halves, arranged.scale)
-    if found.parts != PAIR:
-        paired = arranged.halves is not None
-        if validation_folder is not None:
-            return Opened(found, _all(validation_folder, arranged), paired)
-        return Opened(*_divided(found, apart, validation), paired)
-    if validation_folder is not None:
-        elsewhere = _all(validation_folder, arranged)
-        if not isinstance(elsewhere, Shards) or elsewhere.parts != PAIR:
-            raise DataError(f"{root} holds packed pairs, and {validation_folder} does not. Pack it likewise.")
-        apart = elsewhere
-    training, held_out = _divided(found, apart, validation)
-    if targets:
-        return Opened(training.only("target"), held_out.only("target"), False)
-    return Opened(training, held_out, True)
+    return _divided(found, validation) if apart is None and held_out else (found, apart)
 
 
-def _divided(found: S, apart: S | None, validation: float) -> tuple[S, S]:
-    """Training and validation samples, where need be by a share of the names."""
-    if apart is not None:
-        return found, apart
+def _fitting(source: Source, paired: bool, root: object) -> Source:
+    """The samples as pairs, or as single pictures, where they can be had so."""
+    if isinstance(source, Shards) and source.parts == PAIR:
+        return source if paired else source.only("target")
+    if paired and isinstance(source, Files | Shards) and not source.paired:
+        raise DataError(f"{root} holds single pictures, where the training has pairs. Give pairs, packed alike.")
+    return source
+
+
+def _divided(found: S, validation: float) -> tuple[S, S]:
+    """Training and validation samples, by a share of the names."""
     names, held_out_names = split(found.names, validation)
     return found.select(names), found.select(held_out_names)
+
+
+def knows_pairs(root: object) -> bool:
+    """Whether it names shards or a stream, which know themselves what belongs together."""
+    return root is not None and (is_stream(root) or is_packed(str(root)))
 
 
 def check_folder(root: str | Path) -> None:
@@ -106,7 +117,7 @@ def check_folder(root: str | Path) -> None:
     Raises:
         DataError: `root` is shards or a stream.
     """
-    if is_stream(root) or is_packed(root):
+    if knows_pairs(root):
         raise DataError(f"{root}: labels are read from folders, not from shards or streams. Name a folder.")
 
 
@@ -137,8 +148,11 @@ def open_files(root: str | Path, arranged: Arranged, held_out: bool = True) -> t
 
 def _all(root: str | Path, arranged: Arranged) -> Files | Shards:
     """All samples of a folder, wherever in it they lie."""
-    if is_packed(root):
-        found, apart = open_shards(root, arranged.halves, arranged.scale)
+    place = str(root).removeprefix(STREAM)
+    if is_stream(place):
+        raise DataError(f"{root}: not all of a data set of the hub can be validated on. Name a folder or shards.")
+    if place != str(root) or is_packed(place):
+        found, apart = open_shards(place, arranged.halves, arranged.scale)
         return found if apart is None else found.joined(apart)
     if arranged.input_folder is None or arranged.target_folder is None:
         return open_folder(root, arranged.halves)

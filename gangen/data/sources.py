@@ -33,6 +33,12 @@ class Arranged:
     halves: Halves | None = None
     scale: int = 1
 
+    @property
+    def columns(self) -> tuple[str, str] | None:
+        """The two folders, as the columns of a table; None where they are not given."""
+        given = self.input_folder is not None and self.target_folder is not None
+        return (str(self.input_folder), str(self.target_folder)) if given else None
+
 
 class Source(Protocol):
     """Named samples of one picture each, or of two: (input, target)."""
@@ -78,6 +84,11 @@ class Files:
         return arrange(
             [images.read(path) for path in paths], [str(path) for path in paths], self.halves, self.scale
         )
+
+    @property
+    def paired(self) -> bool:
+        """Whether a sample is an input and a target."""
+        return self.halves is not None or any(len(paths) > 1 for paths in self.paths[:1])
 
     def select(self, names: Collection[str]) -> Files:
         """Keep the samples of these names, in the present order."""

@@ -8,10 +8,10 @@ turn. So lanes can be divided among processes and workers without overlap, and t
 from __future__ import annotations
 
 import copy
-import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Protocol
 
 import torch
@@ -19,16 +19,14 @@ from PIL import Image
 from torch.utils.data import IterableDataset
 
 from gangen import images
+from gangen.data import remote
 from gangen.data.batch import Batch
 from gangen.data.sources import Halves, arrange
-from gangen.errors import DataError, PictureError, UserError
+from gangen.errors import DataError, PictureError
 from gangen.seeding import seeded
 
 LANES = 8
-"""How many there are, unless the number of processes does not divide it."""
-
-PATIENCE = (1.0, 4.0, 16.0, 60.0)
-"""Seconds before a broken connection is tried again, and again."""
+"""How many each process has, where there are chunks enough."""
 
 _BARREN = 10
 """Passes without a sample after which a lane gives up; one or two may happen to get empty chunks only."""
@@ -71,8 +69,8 @@ class Chunks(Protocol):
         """How many chunks there are, 1 or more."""
         ...
 
-    def read(self, chunk: int, start: int = 0) -> Iterator[Raw]:
-        """The samples of a chunk in their order, from number `start` on; always the same."""
+    def read(self, chunk: int, start: int = 0, step: int = 1) -> Iterator[Raw]:
+        """The samples of a chunk in their order, those of number `start`, `start + step` and so on."""
         ...
 
     def fingerprint(self) -> str:
@@ -82,8 +80,7 @@ class Chunks(Protocol):
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a lane it goes on: in a pass, at a sample of a chunk, which begins a window, and inside that
-    window.
+    """Where a lane goes on: in a pass, at a sample of a chunk that begins a window, and inside that window.
 
     Attributes:
         passes: completed passes over the lane's chunks.
@@ -112,14 +109,11 @@ class Stream(IterableDataset[Batch]):
         chunks: where the samples come from.
         prepare: makes a `Batch` without the leading dimension from a sample's pictures and its name, such as
             `Prepare`.
-        window: undecoded samples that all lanes of a process hold at once, about; more mixes them better.
-        lanes: into how many it is divided; their number must be divisible by that of the processes. `LANES` when
-            None, or that many for each process where they do not divide it.
+        window: undecoded samples that a lane holds at once; more mixes them better.
+        lanes: into how many it is divided; a multiple of the number of processes. When None, `LANES` for each
+            process, or fewer where there are fewer chunks, so that none is read twice.
         halves: which half of a single picture is the input.
         scale: by how much targets are larger than their inputs.
-
-    Attributes:
-        unreadable: (1,) int64 in memory shared with workers: how often a sample could not be read.
 
     Raises:
         DataError: a number is impossible.
@@ -130,7 +124,7 @@ class Stream(IterableDataset[Batch]):
         chunks: Chunks,
         prepare: Callable[[Sequence[Image.Image], str], Batch],
         *,
-        window: int = 1024,
+        window: int = 128,
         lanes: int | None = None,
         halves: Halves | None = None,
         scale: int = 1,
@@ -139,7 +133,7 @@ class Stream(IterableDataset[Batch]):
             raise DataError(f"window={window}, lanes={lanes}: expected 1 or more.")
         self.chunks, self.prepare, self.window, self.lanes = chunks, prepare, window, lanes
         self.halves, self.scale = halves, scale
-        self.unreadable = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._unreadable: dict[str, None] = {}
 
     def mapped(self, change: Callable[[Batch], Batch]) -> Stream:
         """A stream of the same samples, each changed after it was prepared, with the same chance."""
@@ -156,13 +150,27 @@ class Stream(IterableDataset[Batch]):
         return self.chunks.fingerprint()
 
     def divided(self, world: int) -> int:
-        """The number of lanes where so many processes begin."""
-        lanes = self.lanes or (LANES if LANES % world == 0 else LANES * world)
-        if lanes % world:
-            raise DataError(
-                f"a stream in {lanes} lanes cannot be divided among {world} processes. Set lanes={world}."
-            )
-        return lanes
+        """The number of lanes where so many processes begin.
+
+        Raises:
+            DataError: the processes cannot share the lanes that were asked for.
+        """
+        if self.lanes is not None:
+            if self.lanes % world:
+                raise DataError(
+                    f"a stream in {self.lanes} lanes cannot be divided among {world} processes. Set lanes={world}."
+                )
+            return self.lanes
+        count = self.chunks.count
+        return max(world, min(LANES * world, count - count % world))
+
+    def skipped(self) -> list[str]:
+        """Names of the samples found unreadable so far, by this process and its workers."""
+        return sorted(self._unreadable)
+
+    def note_skipped(self, names: Iterable[str]) -> None:
+        """Names that a worker has found unreadable."""
+        self._unreadable |= dict.fromkeys(names)
 
     def lane(self, number: int, lanes: int, seed: int, place: Place) -> Iterator[tuple[Batch, Place]]:
         """The samples of a lane from `place` on, endlessly, each with the place behind it.
@@ -170,11 +178,10 @@ class Stream(IterableDataset[Batch]):
         Raises:
             DataError: some whole passes have no sample that can be read.
         """
-        size = max(1, self.window // lanes)
         barren = 0
         while barren < _BARREN:
             barren += place == Place(place.passes)  # if begun in the middle, the pass had some
-            for window, at in self._windows(*self._share(number, lanes, seed, place.passes), size, place):
+            for window, at in self._windows(*self._share(number, lanes, seed, place.passes), place):
                 with seeded(seed, number, at.passes, at.window):
                     mixed = torch.randperm(len(window)).tolist()
                 for taken in range(at.taken, len(window)):
@@ -200,55 +207,61 @@ class Stream(IterableDataset[Batch]):
         return [order[number % count]], number // count, portions
 
     def _windows(
-        self, order: Sequence[int], part: int, portions: int, size: int, place: Place
+        self, order: Sequence[int], part: int, portions: int, place: Place
     ) -> Iterator[tuple[list[Raw], Place]]:
         """The windows of the pass at hand from `place` on."""
         window: list[Raw] = []
         at = place
         for turn in range(place.turn, len(order)):
-            for number, raw in self._steadily(order[turn], place.start if turn == place.turn else 0):
-                if number % portions != part:
-                    continue
+            start = place.start if turn == place.turn else 0
+            start += (part - start) % portions
+            for number, raw in steadily(self.chunks, order[turn], start, portions):
                 if not window:
                     at = replace(at, turn=turn, start=number)
                 window.append(raw)
-                if len(window) == size:
+                if len(window) == self.window:
                     yield window, at
                     window, at = [], replace(at, window=at.window + 1, taken=0)
         if window:
             yield window, at
 
-    def _steadily(self, chunk: int, number: int) -> Iterator[tuple[int, Raw]]:
-        """The samples of a chunk with their numbers; a connection that breaks is made again, where it broke."""
-        failures = 0
-        while True:
-            try:
-                for raw in self.chunks.read(chunk, number):
-                    yield number, raw
-                    number, failures = number + 1, 0
-                return
-            except UserError:
-                raise
-            except Exception as error:  # each protocol has errors of its own
-                failures += 1
-                if failures > len(PATIENCE):
-                    raise DataError(
-                        f"chunk {chunk} of the stream cannot be read on from sample {number}, tried {failures} "
-                        f"times: {type(error).__name__}: {error}. --resume goes on once it can be."
-                    ) from error
-                time.sleep(PATIENCE[failures - 1])
-
     def _made(self, raw: Raw, key: tuple[int, ...]) -> Batch | None:
         try:
             pictures = raw.decoded(self.halves, self.scale)
         except PictureError as error:
-            self.unreadable += 1
-            if int(self.unreadable) <= _NAMED:
+            if raw.name not in self._unreadable and len(self._unreadable) < _NAMED:
                 rest = f"after {_NAMED} such samples the rest are only counted"
                 warnings.warn(f"{error} It is left out ({rest}).", stacklevel=2)
+            self._unreadable[raw.name] = None
             return None
         with seeded(*key):
             return self.prepare(pictures, raw.name)
+
+
+def steadily(chunks: Chunks, chunk: int, start: int = 0, step: int = 1) -> Iterator[tuple[int, Raw]]:
+    """The samples of a chunk with their numbers; a connection that breaks is made again, where it broke.
+
+    Raises:
+        DataError: it breaks time and again, or what waiting does not mend.
+    """
+    number, tried = start, 0
+    while True:
+        try:
+            for raw in chunks.read(chunk, number, step):
+                yield number, raw
+                number, tried = number + step, 0
+            return
+        except Exception as error:  # each protocol has errors of its own
+            seconds = remote.PATIENCE[tried] if tried < len(remote.PATIENCE) else None
+            tried += 1
+            remote.wait(f"chunk {chunk} of the stream, from sample {number} on,", error, tried, seconds)
+
+
+def first_of(chunks: Chunks, count: int, only: Iterable[int] | None = None) -> list[Raw]:
+    """The first samples of the chunks, or of those that are named, in their order."""
+    numbers = range(chunks.count) if only is None else only
+    every = (raw for chunk in numbers for _, raw in steadily(chunks, chunk))
+    return list(islice(every, count))
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ class Common:
     """Flags that all recipes have."""
 
     data: Annotated[str | None, arg(metavar="FOLDER|URL")] = None
-    """Folder with your own pictures, or a folder or URL of shards (see `gangen pack`). Without it, photographs
-    that ship with scikit-image."""
+    """Folder with your own pictures, or a folder or URL of shards (see `gangen pack`); stream:PLACE or hf:NAME to
+    stream shards or a data set of the Hugging Face hub. Without it, photographs that ship with scikit-image."""
     out: Path | None = None
     """Run folder. By default runs/RECIPE, or runs/RECIPE-2 and so on if that is taken."""
     size: int = 64
@@ -180,6 +180,11 @@ def check_ranges(flags: Common) -> None:
             f"--batch-size 1 with --size {flags.size}: the body's last maps are single pixels, of which BatchNorm "
             "needs two at least. Take 2 pictures or more, or more than 32 pixels."
         )
+
+
+def plain_path(place: str | None) -> str | None:
+    """A path as Python writes it, so that folder/ and ./folder are the same as folder; URLs and such as given."""
+    return place if place is None or ":" in place else str(Path(place))
 
 
 def plain(value: Any) -> Any:

@@ -20,7 +20,7 @@ from gangen.errors import RunError, UserError, WeightsError
 from gangen.files import write_json, write_text
 from gangen.nets import Body, Siamese
 from gangen.pipeline import Pipeline
-from gangen.recipe.flags import Common, Flags, check_ranges, plain
+from gangen.recipe.flags import Common, Flags, check_ranges, plain, plain_path
 from gangen.recipe.folder import choose_folder, differences, launched
 from gangen.report import phase_table, write_report
 from gangen.train import Callback, Health, Interrupted, Phase, Tracking, Trainer, launch, set_seed, steps_of
@@ -40,6 +40,7 @@ class Run:
     """
 
     def __init__(self, recipe: str, flags: Common) -> None:
+        flags = dataclasses.replace(flags, data=plain_path(flags.data))
         self.recipe, self.flags = recipe, flags
         check_ranges(flags)
         tracks = [check_tracker(name) for name in flags.track]
@@ -114,6 +115,8 @@ class Run:
             changed = [
                 name for name in (*facts, "precision") if _essence(before.get(name)) != _essence(config[name])
             ]
+            # Runs of before it was chosen do not tell.
+            changed += ["float32"] if before.get("float32", config["float32"]) != config["float32"] else []
             told = [f"{name} was {before.get(name)} and is {config[name]}" for name in changed]
             if told and not self.flags.allow_changes:
                 raise RunError(

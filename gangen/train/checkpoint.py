@@ -16,8 +16,8 @@ from accelerate.utils import broadcast_object_list, gather_object
 
 from gangen.errors import RunError
 from gangen.files import replacing
-from gangen.train.lanes import merged
 from gangen.train.launch import set_seed
+from gangen.train.streaming import merged
 
 if TYPE_CHECKING:
     from gangen.train.trainer import Trainer

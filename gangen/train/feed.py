@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
+from multiprocessing.util import Finalize
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from gangen.data.streams import Place, Stream
 from gangen.errors import DataError, UserError
 from gangen.seeding import seeded
 from gangen.train.interrupt import SIGNALS
-from gangen.train.lanes import Lanes, Position
+from gangen.train.streaming import Lanes, Position
 
 _DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of Linux's prctl.h."""
@@ -42,7 +43,7 @@ class Feed:
         device: where the batches' tensors go.
 
     Attributes:
-        position: samples that have been taken, over all processes; of a stream, see `gangen.train.lanes`.
+        position: samples that have been taken, over all processes; of a stream, see `gangen.train.streaming`.
         taken: samples that all processes have taken since it was opened.
         waited: seconds that were spent waiting for batches.
     """
@@ -72,6 +73,11 @@ class Feed:
             "generator": torch.Generator(),
         }
         loader: DataLoader[Any]
+        if isinstance(start, dict) != isinstance(data, Stream) and start:
+            raise DataError(
+                "the data are streamed and were not, or the other way round, so that there is no place to go on "
+                "from. Name the data as they were, or start a new run."
+            )
         if isinstance(data, Stream):
             self._lanes = Lanes(data, batch_size, seed, start if isinstance(start, dict) else None, rank, world)
             self.position = self._lanes.position
@@ -84,20 +90,26 @@ class Feed:
             row = _Row(length, batch_size, seed, int(start), rank, world)  # type: ignore[arg-type]
             seeds = Seeded(data, seed)
             loader = DataLoader(seeds, batch_sampler=row, num_workers=workers, collate_fn=collate, **options)
-        self._batches = iter(loader)
+        self._batches = [iter(loader)]
+        # The workers heed no signal, so whoever waited for them at the program's end would wait for ever.
+        self._let_go = Finalize(self, self._batches.clear, exitpriority=10)
 
     def __iter__(self) -> Feed:
         return self
 
     def __next__(self) -> Any:
         begun = time.perf_counter()
-        batch = next(self._batches)
+        batch = next(self._batches[0])
         self.waited += time.perf_counter() - begun
         if isinstance(batch, UserError):
-            raise batch
+            try:
+                raise batch
+            finally:
+                del batch  # or the error would keep this frame, and with it the workers
         self.taken += self._stride
         if self._lanes is not None:
-            batch, lane, place = batch
+            batch, lane, place, skipped = batch
+            self._lanes.stream.note_skipped(skipped)
             self.position = self._lanes.advanced(lane, place)
         elif isinstance(self.position, int):
             self.position += self._stride
@@ -105,7 +117,7 @@ class Feed:
 
     def close(self) -> None:
         """Let the workers go."""
-        del self._batches
+        self._let_go()
 
 
 def first_samples(data: Any, count: int, seed: int) -> Any:

@@ -68,10 +68,12 @@ def launch(
 def choose_float32(kind: Literal["ieee", "tf32"]) -> None:
     """Say how GPUs multiply in float32: by IEEE 754, or rounded to 10 bits of mantissa, several times as fast.
 
-    PyTorch by itself rounds in convolutions and not in matrix products. CPUs do not round.
+    It holds for the whole process. PyTorch by itself rounds in convolutions and not in matrix products. CPUs do
+    not round.
     """
     torch.backends.cuda.matmul.fp32_precision = kind
     torch.backends.cudnn.conv.fp32_precision = kind  # type: ignore[attr-defined]  # stubs lag behind
+    torch.backends.cudnn.rnn.fp32_precision = kind  # type: ignore[attr-defined]
 
 
 def check_connected(environment: Mapping[str, str], processes: int) -> None:

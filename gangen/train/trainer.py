@@ -30,12 +30,12 @@ from gangen.train.feed import Feed
 from gangen.train.guard import Diverged, Guard, NonFinite
 from gangen.train.interrupt import Interrupted, Interruption
 from gangen.train.journal import Journal, Meters
-from gangen.train.lanes import Position
 from gangen.train.launch import set_seed
 from gangen.train.phase import Phase
 from gangen.train.plan import Plan
 from gangen.train.progress import Progress, Timing
 from gangen.train.seats import Seat, share
+from gangen.train.streaming import Position
 from gangen.train.switcher import Switcher
 from gangen.train.turn import Terms, take_turn
 

@@ -6,7 +6,7 @@ from itertools import islice
 import pytest
 import torch
 
-from gangen.data import Stream, open_pairs, open_pictures
+from gangen.data import HubChunks, Stream, open_hub, open_pairs, open_pictures
 from gangen.errors import DataError
 from gangen.train.feed import Feed
 from tests.data.pictures import landscape, negative
@@ -66,6 +66,7 @@ def test_columns_are_inputs_and_targets(tmp_path):
     assert torch.allclose(batch.input, -batch.target, atol=0.02)
     # No split for validation: the first samples of the files are held out, and never learned from.
     assert len(held_out) == 64
+    assert train.divided(1) == 2  # a lane for each file
     seen = values(torch.cat([batch.input for batch in batches(train, 24)]))
     assert len(seen) == 16
     assert not set(seen) & set(values(torch.stack([held_out[n].input for n in range(64)])))
@@ -91,6 +92,41 @@ def test_pictures_in_folders_are_streamed_by_their_paths(tmp_path):
     held = values(torch.stack([held_out[n].target for n in range(len(held_out))]))
     seen = values(torch.cat([batch.target for batch in batches(train, 150)]))
     assert sorted([*held, *seen]) == list(range(100))
+
+
+def test_a_row_does_not_lead_out_of_its_data_set(tmp_path):
+    (tmp_path / "data").mkdir()
+    landscape(7).save(tmp_path / "secret.png")
+    landscape(8).save(tmp_path / "data" / "own.png")
+    cells = [
+        {"bytes": None, "path": str(tmp_path / "secret.png")},
+        {"bytes": None, "path": "http://10.0.0.1/x.png"},
+    ]
+    cells += [None, {"bytes": None, "path": str(tmp_path / "data" / "own.png")}]
+    features = datasets.Features({"image": datasets.Image()})
+    table = datasets.Dataset.from_dict({"image": [*cells, cell(landscape(0))]}, features=features)
+    raws = list(HubChunks(str(tmp_path / "data"), table.to_iterable_dataset(), ["image"]).read(0))
+    assert "secret.png, which lies outside the data set" in raws[0].trouble
+    assert "http://10.0.0.1/x.png, which lies outside the data set" in raws[1].trouble
+    assert "has no picture" in raws[2].trouble
+    assert [raw.trouble for raw in raws[3:]] == [None, None]
+    (tmp_path / "data" / "own.png").unlink()
+    gone = list(HubChunks(str(tmp_path / "data"), table.to_iterable_dataset(), ["image"]).read(0, 3))
+    assert "own.png, which does not exist" in gone[0].trouble
+
+
+def test_a_changed_data_set_has_another_fingerprint(tmp_path):
+    prints = []
+    for count in (70, 70, 71):
+        write_split(tmp_path, "train", count, image=landscape)
+        prints.append(open_hub(str(tmp_path))[0].fingerprint())
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_libraries_that_run_scripts_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "__version__", "3.6.0")
+    with pytest.raises(DataError, match=r"datasets 3\.6\.0 may run what a data set brings along"):
+        open_hub(str(tmp_path))
 
 
 def test_what_cannot_be_streamed_is_named(tmp_path):

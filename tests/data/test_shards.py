@@ -17,6 +17,7 @@ from gangen.data import (
     open_same,
     open_shards,
     pack,
+    remote,
 )
 from gangen.errors import DataError, PictureError
 from gangen.train.feed import Feed
@@ -93,11 +94,18 @@ def test_pictures_side_by_side_are_cut_from_shards_too(tmp_path):
 
 def test_of_packed_pairs_the_targets_alone_can_be_drawn_from(folder, tmp_path):
     pack(folder, tmp_path / "shards", PAIRED)
-    train, held_out = open_pairs(tmp_path / "shards", draw=itself, size=16)
+    train, held_out = open_pairs(tmp_path / "shards", draw=itself, size=16, always_draw=True)
     paired = open_pairs(tmp_path / "shards", size=16)[1]
     drawn = train[0]
     assert torch.equal(drawn.input, drawn.target)
     assert torch.equal(held_out[0].target, paired[0].target)
+
+
+def test_of_packed_pairs_the_inputs_are_not_drawn(folder, tmp_path):
+    pack(folder, tmp_path / "shards", PAIRED)
+    drawn, _ = open_pairs(tmp_path / "shards", draw=itself, size=16)
+    given, _ = open_pairs(tmp_path / "shards", size=16)
+    assert equal(batches(drawn), batches(given))
 
 
 def test_all_packed_samples_can_be_for_validation(folder, tmp_path):
@@ -106,6 +114,21 @@ def test_all_packed_samples_can_be_for_validation(folder, tmp_path):
     _, everything = open_pairs(tmp_path / "shards", size=16, validation_folder=tmp_path / "shards")
     assert len(everything) == 15
     assert torch.equal(everything[12].input, held_out[0].input)
+    _, streamed = open_pairs(
+        f"stream:{tmp_path / 'shards'}", size=16, validation_folder=f"stream:{tmp_path / 'shards'}"
+    )
+    assert len(streamed) == 15
+    with pytest.raises(DataError, match="not all of a data set of the hub"):
+        open_pairs(tmp_path / "shards", size=16, validation_folder="hf:owner/name")
+
+
+def test_pairs_for_validation_suit_the_training(folder, tmp_path):
+    pack(folder, tmp_path / "pairs", PAIRED)
+    singles = folder / "val" / "color"
+    _, held_out = open_pairs(singles, draw=itself, size=16, validation_folder=tmp_path / "pairs")
+    assert torch.equal(held_out[0].input, held_out[0].target)  # the packed targets alone
+    with pytest.raises(DataError, match="color holds single pictures, where the training has pairs"):
+        open_pairs(tmp_path / "pairs", size=16, validation_folder=singles)
 
 
 def test_equal_folders_make_equal_shards_that_webdataset_reads(folder, tmp_path):
@@ -140,7 +163,7 @@ def test_shards_of_others_are_listed(tmp_path):
         shard.addfile(link)
         shard.addfile(tarfile.TarInfo("a/0.json"))
     training, held_out = open_shards(tmp_path)
-    assert training.names == ["a/0", "a/2", "a/4", "a/1", "a/3", "a/5"]
+    assert training.names == ["a/0", "a/2", "a/4", "a/1", "a/3", "a/5"]  # shard after shard
     assert held_out.names == ["7"]
     assert np.array_equal(training.read(3)[0], landscape(1))
 
@@ -153,14 +176,63 @@ def test_pairs_of_others_are_listed(tmp_path):
     assert training.names == ["../../1"]  # a name like any other: nothing is unpacked
     assert [np.asarray(picture)[0, 0, 2] for picture in training.read(0)] == [1, 254]
     add(tmp_path / "faces.tar", "2.png", landscape(2))
-    with pytest.raises(DataError, match=r"has 2 pictures: input, target\. Expected one"):
+    with pytest.warns(UserWarning, match=r"1 samples do not have an input and a target .*faces\.tar:2"):
+        assert open_shards(tmp_path)[0].names == ["../../1"]
+
+
+def test_samples_of_several_pictures_are_refused(tmp_path):
+    for part in ("left", "right"):
+        add(tmp_path / "views.tar", f"1.{part}.png", landscape(1))
+    with pytest.raises(DataError, match=r"such as views\.tar:1: left, right\. Expected one in each"):
+        open_shards(tmp_path)
+
+
+def test_keys_may_repeat_in_another_shard(tmp_path):
+    for shard in ("faces-0.tar", "faces-1.tar"):
+        for number in range(2):
+            add(tmp_path / shard, f"{number}.png", landscape(10 * int(shard[6]) + number))
+    shards, _ = open_shards(tmp_path)
+    assert shards.names == ["faces-0.tar:0", "faces-0.tar:1", "faces-1.tar:0", "faces-1.tar:1"]
+    assert [np.asarray(shards.read(n)[0])[0, 0, 2] for n in range(4)] == [0, 1, 10, 11]
+
+
+@pytest.mark.parametrize(
+    ("names", "sets"),
+    [
+        (("train-0000.tar", "val-0000.tar", "test-0000.tar"), (1, 1)),
+        (("train-00000-of-00002.tar", "train-00001-of-00002.tar", "validation_00-of-01.tar"), (2, 1)),
+        (("imagenet1k-train-0000.tar", "imagenet1k-validation-00.tar", "imagenet1k-test-00.tar"), (1, 1)),
+        (("faces_train_1.tar", "faces.valid.1.tar"), (1, 1)),
+        (("part-a-0.tar", "part-b-0.tar", "test-0.tar"), (2, 0)),
+        (("00000.tar", "00001.tar"), (2, 0)),
+    ],
+)
+def test_sets_are_told_by_the_names_of_shards(tmp_path, names, sets):
+    for number, name in enumerate(names):
+        add(tmp_path / name, f"{number}.png", landscape(number))
+    training, held_out = open_shards(tmp_path)
+    assert (len(training.names), len(held_out.names) if held_out else 0) == sets
+
+
+def test_a_list_that_breaks_off_is_told_of(tmp_path):
+    for number in range(3):
+        add(tmp_path / "faces.tar", f"{number}.png", landscape(number))
+    whole, _ = open_shards(tmp_path)
+    content = bytearray((tmp_path / "faces.tar").read_bytes())
+    header = whole.places[1, 0, 1] - 512
+    content[header : header + 512] = b"x" * 512
+    (tmp_path / "faces.tar").write_bytes(content)
+    with pytest.warns(UserWarning, match=r"faces\.tar is damaged .*what lies behind is left out"):
+        assert open_shards(tmp_path)[0].names == ["0"]
+    (tmp_path / "faces.tar").write_bytes(content[:700])
+    with pytest.raises(DataError, match=r"faces\.tar cannot be listed|no picture in .*faces\.tar"):
         open_shards(tmp_path)
 
 
 def test_shards_that_cannot_be_told_apart_are_named(tmp_path):
     add(tmp_path / "train-0.tar", "1.png", landscape(1))
     add(tmp_path / "more-0.tar", "2.png", landscape(2))
-    with pytest.warns(UserWarning, match=r"more-0\.tar left out"):
+    with pytest.warns(UserWarning, match=r"more-0\.tar left out: called neither train nor val"):
         assert open_shards(tmp_path)[0].names == ["1"]
     (tmp_path / "train-0.tar").rename(tmp_path / "val-0.tar")
     (tmp_path / "more-0.tar").unlink()
@@ -189,8 +261,9 @@ def test_a_damaged_shard_costs_the_pictures_in_the_damage_alone(tmp_path):
     with pytest.raises(PictureError, match=r"3\.png in .*the shard ends before it"):
         source.read(2)
     shard.unlink()
-    with pytest.raises(PictureError, match=r"1\.png in .*No such file"):
+    with pytest.raises(DataError, match=r"all-00000\.tar cannot be read: .*No such file") as error:
         source.read(0)
+    assert not isinstance(error.value, PictureError)  # or a storage out of reach would pass for damaged pictures
 
 
 @pytest.mark.parametrize("name", ["../secret.tar", "/etc/secret.tar", "https://x/secret.tar", "..\\secret.tar"])
@@ -225,8 +298,41 @@ def test_a_damaged_index_is_named(tmp_path, change):
     with pytest.raises(DataError, match=r"index\.json .*Pack it again"):
         open_shards(path.parent)
     path.write_text(path.read_text()[:-20])
-    with pytest.raises(DataError, match=r"index\.json cannot be read"):
+    with pytest.raises(DataError, match=r"index\.json is damaged"):
         open_shards(path.parent)
+
+
+def test_an_index_of_somebody_else_is_no_business_of_ours(tmp_path):
+    shards = packed_singles(tmp_path)
+    (shards / "index.json").write_text('[{"name": "all-00000.tar"}]')
+    assert open_shards(shards)[0].names == ["000000000", "000000001", "000000002"]
+
+
+def test_a_broken_connection_is_made_again(tmp_path, monkeypatch):
+    shards = packed_singles(tmp_path)
+    source, _ = open_shards(shards)
+    monkeypatch.setattr(remote, "PATIENCE", (0.0, 0.0))
+    fetch, failures = remote._fetch, [ConnectionResetError("by peer"), TimeoutError("too late")]
+
+    def broken(*place):
+        if failures:
+            raise failures.pop()
+        return fetch(*place)
+
+    monkeypatch.setattr(remote, "_fetch", broken)
+    with pytest.warns(UserWarning, match=r"all-00000\.tar cannot be read: TimeoutError: too late\. Trying again"):
+        assert np.array_equal(source.read(0)[0], landscape(0))
+    failures += [ConnectionResetError("by peer")] * 3
+    with pytest.raises(DataError, match="by peer, 3 times"), pytest.warns(UserWarning, match="Trying again"):
+        source.read(0)
+    monkeypatch.setattr(remote, "_fetch", lambda *place: bytes(10**6))
+    with pytest.raises(DataError, match="does not answer ranges of bytes"):
+        source.read(0)
+
+
+def test_signed_addresses_stay_signed():
+    assert remote.join("https://x/y/?key=1", "all-0.tar") == "https://x/y/all-0.tar?key=1"
+    assert remote.join("folder?", "all-0.tar") == "folder?/all-0.tar"
 
 
 def test_shards_lie_behind_urls_too(folder, tmp_path):
@@ -239,13 +345,11 @@ def test_shards_lie_behind_urls_too(folder, tmp_path):
         far, near = (open_pairs(root, size=16) for root in ("memory://pictures/packed", tmp_path / "shards"))
         assert equal(batches(far[0]), batches(near[0]))
         memory.rm("/pictures/packed/val-00000.tar")
-        with pytest.raises(
-            PictureError, match=r"cannot read 0\.v2 \(input\) in memory://pictures/packed/val-00000\.tar"
-        ):
+        with pytest.raises(DataError, match=r"memory://pictures/packed/val-00000\.tar cannot be read"):
             far[1].source.read(0)
     finally:
         memory.rm("/pictures", recursive=True)
-    with pytest.raises(DataError, match=r"memory://pictures/packed/index\.json cannot be read"):
+    with pytest.raises(DataError, match=r"memory://pictures/packed/index\.json cannot be read.*need the index"):
         open_pairs("memory://pictures/packed", size=16)
 
 
@@ -269,10 +373,24 @@ def test_nothing_is_overwritten(folder, tmp_path):
     pack(folder, out, PAIRED)
     with pytest.raises(DataError, match="is not empty"):
         pack(folder, out, PAIRED)
-    (out / "index.json").unlink()  # as if the packing had been cut short
-    pack(folder, out, PAIRED)
     with pytest.raises(DataError, match="is not empty"):
         pack(folder, folder, PAIRED)
+    with pytest.raises(KeyboardInterrupt):
+        pack(folder, tmp_path / "cut", PAIRED, each=interrupted)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "shards"]
+
+
+def interrupted():
+    raise KeyboardInterrupt
+
+
+def test_what_cannot_be_opened_is_left_out(tmp_path):
+    write(tmp_path / "pictures", ["1.png", "2.png"])
+    (tmp_path / "pictures" / "3.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.warns(UserWarning, match=r"3\.png is left out: .*No such file"):
+        done = pack(tmp_path / "pictures", tmp_path / "shards")
+    assert (done.samples, done.skipped) == ({"all": 2}, ["3.png"])
+    assert open_shards(tmp_path / "shards")[0].names == ["1.png", "2.png"]
 
 
 def test_what_shards_do_not_offer_is_refused(folder, tmp_path):

@@ -8,6 +8,7 @@ import torch
 
 from gangen.data import (
     Augment,
+    Batch,
     Prepare,
     Raw,
     ShardChunks,
@@ -18,12 +19,13 @@ from gangen.data import (
     open_pictures,
     open_shards,
     pack,
-    streams,
+    remote,
 )
 from gangen.errors import DataError
 from gangen.train.feed import Feed, first_samples
-from gangen.train.lanes import merged
+from gangen.train.streaming import merged
 from tests.data.pictures import landscape, write
+from tests.train.toys import Toys
 
 
 def file_of(number):
@@ -45,8 +47,8 @@ class Memory:
     def count(self):
         return len(self.sizes)
 
-    def read(self, chunk, start=0):
-        for number in range(start, self.sizes[chunk]):
+    def read(self, chunk, start=0, step=1):
+        for number in range(start, self.sizes[chunk], step):
             if self.breaks.get((chunk, number), 0):
                 self.breaks[chunk, number] -= 1
                 raise ConnectionResetError("by peer")
@@ -59,7 +61,7 @@ class Memory:
 
 
 def stream(chunks, **options):
-    options = {"window": 24} | options
+    options = {"window": 4} | options
     return Stream(chunks, Prepare(Augment(16), itself), **options)
 
 
@@ -97,8 +99,8 @@ def test_the_samples_do_not_depend_on_the_workers(workers):
 
 @pytest.mark.parametrize("world", [2, 4])
 def test_processes_share_a_stream_without_overlap(world):
-    alone = taken(stream(Memory(SIZES)), 24)
-    shares = [taken(stream(Memory(SIZES)), 24 // world, rank=rank, world=world) for rank in range(world)]
+    alone = taken(stream(Memory(SIZES), lanes=8), 24)
+    shares = [taken(stream(Memory(SIZES), lanes=8), 24 // world, rank=rank, world=world) for rank in range(world)]
     # Batch m of all processes together is batch m of one
     assert equal(alone, [shares[m % world][m // world] for m in range(24)])
 
@@ -113,7 +115,8 @@ def test_in_a_pass_no_two_processes_read_one_chunk():
 
 
 def test_no_sample_is_favoured_by_a_lane_of_few_chunks():
-    seen = Counter(name for batch in taken(stream(Memory(SIZES)), 64 * 30) for name in batch.name)
+    data = Stream(Memory(SIZES), lambda pictures, name: Batch(torch.zeros(1), torch.zeros(1), name), window=4)
+    seen = Counter(names(taken(data, 60, size=64)))
     by_chunk = [sum(seen[f"{chunk}-{n}"] for n in range(size)) / size for chunk, size in enumerate(SIZES)]
     assert max(by_chunk) < 1.4 * min(by_chunk)  # dealt once and for all, some are seen twice as often
 
@@ -136,12 +139,12 @@ def test_going_on_does_not_read_again_what_lies_before():
         next(feed)
     chunks = Memory([100] * 8)
     taken(stream(chunks, window=16), 1, start=feed.position)
-    assert sum(chunks.read_of.values()) <= 4
+    assert sum(chunks.read_of.values()) <= 32  # two windows
 
 
 def test_other_processes_go_on_with_the_places_of_all():
     whole = taken(stream(Memory(SIZES)), 40)
-    feeds = [Feed(stream(Memory(SIZES)), 2, seed=3, rank=rank, world=2) for rank in (0, 1)]
+    feeds = [Feed(stream(Memory(SIZES), lanes=8), 2, seed=3, rank=rank, world=2) for rank in (0, 1)]
     for _ in range(10):
         for feed in feeds:
             next(feed)
@@ -169,7 +172,11 @@ def position_after(chunks, count, **options):
 
 
 def test_the_number_of_lanes_suits_the_processes():
-    assert [stream(Memory([1])).divided(world) for world in (1, 2, 3, 8)] == [8, 8, 24, 8]
+    many, some, one = Memory([1] * 100), Memory([1] * 10), Memory([1])
+    assert [stream(many).divided(world) for world in (1, 2, 3, 8)] == [8, 16, 24, 64]
+    # No more than there are chunks, unless there are fewer chunks than processes
+    assert [stream(some).divided(world) for world in (1, 2, 3, 8, 16)] == [8, 10, 9, 8, 16]
+    assert [stream(one).divided(world) for world in (1, 2)] == [1, 2]
     with pytest.raises(DataError, match=r"in 4 lanes cannot be divided among 3 processes\. Set lanes=3"):
         stream(Memory([1]), lanes=4).divided(3)
 
@@ -179,7 +186,12 @@ def test_what_cannot_be_read_is_left_out_and_named():
     with pytest.warns(UserWarning, match=r"cannot read 0-1: .*It is left out"):
         seen = names(taken(data, 5))
     assert set(seen) == {f"{chunk}-{number}" for chunk in (0, 1) for number in range(6)} - {"0-1", "1-4"}
-    assert int(data.unreadable) == 2
+    assert data.skipped() == ["0-1", "1-4"]
+    far = stream(Memory([6, 6], damaged=("0-1", "1-4")), lanes=1)
+    feed = Feed(far, 2, seed=3, workers=1)
+    for _ in range(5):
+        next(feed)
+    assert far.skipped() == ["0-1", "1-4"]
     with pytest.raises(DataError, match="gave no sample that can be read"), pytest.warns(UserWarning, match="0-0"):
         taken(stream(Memory([1], damaged=("0-0",)), lanes=1), 1)
 
@@ -187,15 +199,46 @@ def test_what_cannot_be_read_is_left_out_and_named():
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_stream_of_too_few_samples_is_refused(workers):
     with pytest.raises(DataError, match="too few for 8 lanes"):
-        taken(stream(Memory([3])), 8, workers=workers)
+        taken(stream(Memory([3]), lanes=8), 8, workers=workers)
 
 
 def test_a_broken_connection_is_made_again(monkeypatch):
-    monkeypatch.setattr(streams, "PATIENCE", (0.0, 0.0))
+    monkeypatch.setattr(remote, "PATIENCE", (0.0, 0.0))
     whole = taken(stream(Memory(SIZES)), 30)
-    assert equal(whole, taken(stream(Memory(SIZES, breaks={(0, 2): 2, (3, 0): 1, (3, 4): 2})), 30))
-    with pytest.raises(DataError, match="on from sample 2, tried 3 times: ConnectionResetError"):
+    with pytest.warns(
+        UserWarning, match=r"from sample 2 on, cannot be read: ConnectionResetError: by peer\. Trying"
+    ):
+        broken = taken(stream(Memory(SIZES, breaks={(0, 2): 2, (3, 0): 1, (3, 4): 2})), 30)
+    assert equal(whole, broken)
+    warned = pytest.warns(UserWarning, match="Trying again")
+    with (
+        warned,
+        pytest.raises(DataError, match=r"sample 2 on, .*: ConnectionResetError: by peer, 3 times\. --resume"),
+    ):
         taken(stream(Memory(SIZES, breaks={(0, 2): 3})), 30)
+
+
+def test_what_waiting_does_not_mend_ends_a_stream_at_once():
+    class Gone(Memory):
+        def read(self, chunk, start=0, step=1):
+            raise FileNotFoundError(f"chunk-{chunk}.parquet")
+
+    with pytest.raises(DataError, match=r"FileNotFoundError: chunk-\d\.parquet\. Is it still there"):
+        taken(stream(Gone([5])), 1)
+
+
+def test_more_workers_than_lanes_can_use_are_told_of():
+    with pytest.warns(UserWarning, match="3 workers cannot share the 8 lanes of a process evenly: 2 read"):
+        taken(stream(Memory(SIZES)), 1, workers=3)
+
+
+def test_a_place_in_a_folder_is_none_in_a_stream():
+    feed = Feed(stream(Memory(SIZES)), 2, seed=3)
+    next(feed)
+    with pytest.raises(DataError, match="the data are streamed and were not"):
+        Feed(Toys(10), 2, seed=3, start=feed.position)
+    with pytest.raises(DataError, match="the data are streamed and were not"):
+        Feed(stream(Memory(SIZES)), 2, seed=3, start=8)
 
 
 def test_first_samples_are_those_of_the_first_lane():
@@ -242,8 +285,12 @@ def test_a_stream_of_packed_pairs_knows_them(tmp_path):
     place = f"stream:{tmp_path / 'shards'}"
     paired, held_out = open_pairs(place, size=16, validation=0.3)
     assert len({*names(taken(paired, 20))}) == 12 - len(held_out)
-    drawn, _ = open_pairs(place, draw=itself, size=16, validation=0.3)
+    drawn, _ = open_pairs(place, draw=itself, size=16, validation=0.3, always_draw=True)
     sample = next(iter(drawn))
     assert torch.equal(sample.input, sample.target)
+    given, _ = open_pairs(place, draw=itself, size=16, validation=0.3)  # only what has no input is drawn
+    assert given.prepare.draw is None
+    with pytest.raises(DataError, match="no shards"):
+        open_pairs(f"stream:{tmp_path / 'pictures'}", size=16)
     with pytest.raises(DataError, match="shards know their pairs"):
         open_pairs(place, input_folder="in", target_folder="out", size=16)

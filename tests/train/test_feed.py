@@ -1,4 +1,6 @@
 import random
+import subprocess
+import sys
 from collections import Counter
 from itertools import islice
 
@@ -9,6 +11,7 @@ import torch
 from gangen.data import Batch
 from gangen.errors import DataError
 from gangen.train.feed import Feed
+from tests.conftest import ROOT
 from tests.train.toys import Toys
 
 
@@ -86,3 +89,26 @@ def test_an_error_of_the_data_arrives_in_one_piece(workers: int) -> None:
 def test_an_empty_data_set_is_refused() -> None:
     with pytest.raises(DataError, match="empty"):
         Feed(Toys(0), 2, seed=0)
+
+
+PROGRAM = """
+from gangen.errors import DataError
+from gangen.train.feed import Feed
+from tests.train.toys import Toys
+
+class Broken(Toys):
+    def __getitem__(self, index):
+        raise DataError("torn")
+
+feed = Feed(Broken(), 2, seed=0, workers=2)
+try:
+    next(feed)
+except DataError as error:
+    kept = error
+"""
+
+
+@pytest.mark.slow
+def test_a_program_that_keeps_a_feed_ends() -> None:
+    """Workers heed no signal; whoever waits for them at the end must have sent them home first."""
+    subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, timeout=60, check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
 from itertools import islice
@@ -17,7 +18,8 @@ Position = dict[str, Any]
 
 
 class Lanes(IterableDataset[Any]):
-    """Batches of the lanes that belong to one process, each with its lane's number and the place behind it.
+    """Batches of the lanes that belong to one process; each with its lane's number, the place behind it, and the
+    names of samples that could not be read on the way.
 
     Batch m of all processes together comes from lane m modulo the number of lanes.
 
@@ -54,9 +56,14 @@ class Lanes(IterableDataset[Any]):
     def readers(self, workers: int) -> int:
         """How many of so many workers can share this process's lanes evenly."""
         own = self.position["lanes"] // self.world
-        return max((count for count in range(1, workers + 1) if own % count == 0), default=0)
+        found = max((count for count in range(1, workers + 1) if own % count == 0), default=0)
+        if found < workers:
+            warnings.warn(
+                f"{workers} workers cannot share the {own} lanes of a process evenly: {found} read.", stacklevel=3
+            )
+        return found
 
-    def __iter__(self) -> Iterator[tuple[Any, int, tuple[int, ...]] | UserError]:
+    def __iter__(self) -> Iterator[tuple[Any, int, tuple[int, ...], list[str]] | UserError]:
         worker = get_worker_info()
         turn, step = (worker.id, worker.num_workers) if worker else (0, 1)
         lanes, first, places = (self.position[name] for name in ("lanes", "batches", "places"))
@@ -68,9 +75,10 @@ class Lanes(IterableDataset[Any]):
             try:
                 samples, behind = zip(*islice(begun[lane], self.batch_size), strict=True)
             except UserError as error:  # which would cross from a worker to the main process in pieces
-                yield error
-                return
-            yield default_collate(list(samples)), lane, astuple(behind[-1])
+                while True:
+                    yield error
+            skipped = self.stream.skipped()
+            yield default_collate(list(samples)), lane, astuple(behind[-1]), skipped
             turn += step
 
     def advanced(self, lane: int, place: Sequence[int]) -> Position:
