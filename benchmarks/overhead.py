@@ -22,8 +22,8 @@ from typing import Any
 import torch
 import tyro
 from accelerate import Accelerator
+from ready import Ready
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from gangen.data import Batch
 from gangen.losses import critic_terms, hinge, l1
@@ -50,19 +50,6 @@ class Settings:
     """Measurements of each, in turn; the median of the rounds' ratios counts."""
     out: Path | None = None
     """JSON file for the result."""
-
-
-class Ready(Dataset[Batch]):
-    """Random pictures that are there already."""
-
-    def __init__(self, count: int, size: int) -> None:
-        self.pictures = torch.rand(count, 3, size, size) * 2 - 1
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def __getitem__(self, index: int) -> Batch:
-        return Batch(self.pictures[index], self.pictures[-1 - index], str(index))
 
 
 def persuasion(generator: Any, critic: Any, batch: Batch) -> dict[str, Tensor]:

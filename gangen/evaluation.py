@@ -162,7 +162,7 @@ def evaluate_run(
         protocol={
             "prepared": f"central square at {pairs.size} px"
             if pairs.size
-            else f"whole, multiples of {pairs.scale}",
+            else f"whole, multiples of {pairs.prepare.scale}",
             "inputs": _told_inputs(pairs, pipeline, seed),
         },
         about={
@@ -228,10 +228,12 @@ def _open(run: Path, flags: DataFlags, pipeline: Pipeline) -> Pairs:
 
 def _told_inputs(pairs: Pairs, pipeline: Pipeline, seed: int) -> str:
     """How the inputs came about, for the protocol."""
-    if pairs.draw is None:
+    if pairs.prepare.draw is None:
         return "given"
     wanted = pipeline.config.get("input", "sketch")
-    return "drawn sketches" if wanted == "sketch" else f"{wanted}, 1/{pairs.scale} of the size, seed {seed}"
+    if wanted == "sketch":
+        return "drawn sketches"
+    return f"{wanted}, 1/{pairs.prepare.scale} of the size, seed {seed}"
 
 
 def own_flags(run: Path) -> dict[str, Any]:

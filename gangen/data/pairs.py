@@ -46,7 +46,7 @@ class Pairs(Readable):
         self, source: Source, transform: Transform, *, size: int, draw: Draw | None = None, scale: int = 1
     ) -> None:
         self.prepare = Prepare(transform, draw, scale)
-        self.transform, self.size, self.draw, self.scale = transform, size, draw, scale
+        self.size = size
         self.enlarged = torch.zeros(len(source.names), dtype=torch.uint8).share_memory_()
         super().__init__(source)
 

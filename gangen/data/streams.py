@@ -2,7 +2,8 @@
 
 A stream lies in chunks: files that are read one after the other, such as shards behind a URL or the files of a
 data set on the Hugging Face hub. Chunks are shared out among lanes, and each batch comes whole from one lane, in
-turn. So lanes can be divided among processes and workers without overlap, and the order depends on neither.
+turn. So lanes can be divided among processes and workers without overlap, and with a given number of lanes the
+order depends on neither.
 """
 
 from __future__ import annotations
@@ -165,8 +166,8 @@ class Stream(IterableDataset[Batch]):
         return max(world, min(LANES * world, count - count % world))
 
     def skipped(self) -> list[str]:
-        """Names of the samples found unreadable so far, by this process and its workers."""
-        return sorted(self._unreadable)
+        """Names of the samples found unreadable so far, by this process and its workers, as they were found."""
+        return list(self._unreadable)
 
     def note_skipped(self, names: Iterable[str]) -> None:
         """Names that a worker has found unreadable."""

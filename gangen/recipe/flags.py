@@ -182,9 +182,9 @@ def check_ranges(flags: Common) -> None:
         )
 
 
-def plain_path(place: str | None) -> str | None:
+def plain_path(place: str | Path | None) -> str | None:
     """A path as Python writes it, so that folder/ and ./folder are the same as folder; URLs and such as given."""
-    return place if place is None or ":" in place else str(Path(place))
+    return None if place is None else str(place) if ":" in str(place) else str(Path(place))
 
 
 def plain(value: Any) -> Any:

@@ -46,7 +46,7 @@ def lr_find(
     Args:
         player: whose rate is looked for; its own rate is only what layer groups' rates are in proportion to. Its
             loss sees its own network alone.
-        data: map-style data set.
+        data: map-style data set, or `Stream`.
         batch_size: samples a batch and process.
         lowest: first rate.
         highest: last rate.

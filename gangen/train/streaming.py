@@ -68,6 +68,7 @@ class Lanes(IterableDataset[Any]):
         turn, step = (worker.id, worker.num_workers) if worker else (0, 1)
         lanes, first, places = (self.position[name] for name in ("lanes", "batches", "places"))
         begun: dict[int, Iterator[tuple[Any, Place]]] = {}
+        told = 0
         while True:
             lane = (first + self.rank + turn * self.world) % lanes
             if lane not in begun:
@@ -78,7 +79,8 @@ class Lanes(IterableDataset[Any]):
                 while True:
                     yield error
             skipped = self.stream.skipped()
-            yield default_collate(list(samples)), lane, astuple(behind[-1]), skipped
+            yield default_collate(list(samples)), lane, astuple(behind[-1]), skipped[told:]
+            told = len(skipped)
             turn += step
 
     def advanced(self, lane: int, place: Sequence[int]) -> Position:

@@ -139,7 +139,7 @@ def test_the_generator_of_torch_alone_decides_a_training_sample(paired):
         return dataset[0].target
 
     assert torch.equal(sample(train, 1), sample(train, 1))
-    assert torch.equal(sample(train, 1), sample(opened(paired, augment=train.transform)[0], 1))
+    assert torch.equal(sample(train, 1), sample(opened(paired, augment=train.prepare.transform)[0], 1))
     assert not torch.equal(sample(train, 1), sample(train, 2))
     assert torch.equal(sample(val, 1), sample(val, 2)), "validation has nothing random"
     before = torch.get_rng_state()

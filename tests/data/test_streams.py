@@ -186,12 +186,12 @@ def test_what_cannot_be_read_is_left_out_and_named():
     with pytest.warns(UserWarning, match=r"cannot read 0-1: .*It is left out"):
         seen = names(taken(data, 5))
     assert set(seen) == {f"{chunk}-{number}" for chunk in (0, 1) for number in range(6)} - {"0-1", "1-4"}
-    assert data.skipped() == ["0-1", "1-4"]
+    assert sorted(data.skipped()) == ["0-1", "1-4"]
     far = stream(Memory([6, 6], damaged=("0-1", "1-4")), lanes=1)
     feed = Feed(far, 2, seed=3, workers=1)
     for _ in range(5):
         next(feed)
-    assert far.skipped() == ["0-1", "1-4"]
+    assert sorted(far.skipped()) == ["0-1", "1-4"]
     with pytest.raises(DataError, match="gave no sample that can be read"), pytest.warns(UserWarning, match="0-0"):
         taken(stream(Memory([1], damaged=("0-0",)), lanes=1), 1)
 
