@@ -91,6 +91,7 @@ def test_float16_without_a_gpu_is_refused_with_what_works() -> None:
         launch(precision="fp16")
 
 
+@pytest.mark.slow
 def test_how_float32_is_multiplied_on_gpus_is_chosen() -> None:
     script = """
 import torch

@@ -46,7 +46,7 @@ def trainer(run: Path, *callbacks: Callback, **options: Any) -> Trainer:
     return Trainer(run, dots(), callbacks=callbacks, **options)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_training_on_a_stream_goes_on_to_the_same_bits(tmp_path: Path, workers: int) -> None:
     trainer(tmp_path / "whole", Callback(), workers=workers).fit(
         Game(Alternate(critic=2, generator=1), steps=STEPS).phases
