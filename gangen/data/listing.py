@@ -76,8 +76,7 @@ def _samples(folder: Path, files: Sequence[str]) -> Shards:
         parts = next(iter(found.values()))
         raise DataError(
             f"samples in {folder} have several pictures, such as {odd[0]}: {', '.join(parts)}. Expected one in "
-            "each, "
-            "or KEY.input.png and KEY.target.png (of any picture's suffix)."
+            "each, or KEY.input.png and KEY.target.png (of any picture's suffix)."
         )
     if odd:
         kind = "an input and a target" if paired else "one picture"
