@@ -30,13 +30,13 @@ from peers import (
     Settings,
     answers,
     compare,
-    device,
     fastai_arch,
     fastai_variations,
     on_imagenet_scale,
     tune_fastai,
     tune_gangen,
 )
+from timing import device
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -162,8 +162,14 @@ def main(settings: CamVid) -> None:
         name: partial(BY[name], replace(settings, lr=settings.rates.get(name, settings.lr)))
         for name in settings.libraries
     }
-    packages = ("torch", "torchvision", "fastai", "segmentation-models-pytorch")
-    compare(contestants, settings, partial(judged_by, settings), packages)
+    rates = ", ".join(f"{name} {settings.rates.get(name, settings.lr):g}" for name in settings.libraries)
+    height, width = settings.size
+    about = (
+        f"Street scenes of {height}x{width}, an epoch with the body held and {settings.epochs} more; "
+        f"peak rates: {rates}."
+    )
+    packages = ("torchvision", "fastai", "segmentation-models-pytorch")
+    compare(contestants, settings, partial(judged_by, settings), "CamVid", about, packages)
 
 
 if __name__ == "__main__":

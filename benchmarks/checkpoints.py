@@ -23,10 +23,10 @@ from typing import Any
 import torch
 import tyro
 from ready import Ready
+from reporting import Found, Table, tell
 from torch import Tensor
 
 from gangen.data import Batch
-from gangen.files import write_json
 from gangen.losses import critic_terms, hinge, l1
 from gangen.nets import Body, ImageHead, PatchCritic, UNet
 from gangen.train import Callback, Phase, Player, Together, Trainer, checkpoint, launch
@@ -131,12 +131,11 @@ def main(settings: Settings) -> None:
     medians = {name: statistics.median(each) for name, each in watch.seconds.items() if name != "none"}
     costs = {name: (median - plain) / settings.saves for name, median in medians.items()}
     step = plain / watch.length
-    print(f"\nA checkpoint of {size / 2**20:.0f} MiB; a step takes {step:.2f} s.\n")
-    print("| written | seconds that one costs | of a training that saves every 200 steps |\n|---|---|---|")
-    for name, cost in costs.items():
-        print(f"| {name} | {cost:.2f} | {cost / (200 * step + cost):.2%} |")
-    if settings.out:
-        write_json(settings.out, {"MiB": size / 2**20, "step": step, "seconds": watch.seconds, "costs": costs})
+    rows = [[name, f"{cost:.2f}", f"{cost / (200 * step + cost):.2%}"] for name, cost in costs.items()]
+    heads = ["written", "seconds that one costs", "of a training that saves every 200 steps"]
+    about = f"A checkpoint of {size / 2**20:.0f} MiB; a step takes {step:.2f} s; {settings.rounds} rounds."
+    values = {"MiB": size / 2**20, "step": step, "seconds": watch.seconds, "costs": costs}
+    tell(Found("Checkpoints", [Table(heads, rows, about)], values), settings.out)
 
 
 if __name__ == "__main__":

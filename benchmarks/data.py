@@ -1,15 +1,15 @@
 """What data cost: decoding, degradations, augmentation, and how long a recipe's training waits for them.
 
-    python benchmarks/data.py                                   # the single steps, about a minute on one CPU core
-    python benchmarks/data.py --recipes super_resolution.py     # and the waiting of recipes, some minutes
+    python benchmarks/data.py                                # about 15 minutes on two CPU cores
+    python benchmarks/data.py --recipes super_resolution     # a minute or two
 
 The first table has pictures a second of one core of the CPU, by the time that the process itself has used, for a
 picture of 128 px. In its second column the same is done by torch to a joined batch, as it could be on the device
 of the training (on a GPU, that device's time). What has no such column differs in size within a batch, or has no
 such implementation.
 
-The second table is the share of a training step that is spent waiting for the next batch, for a recipe as it
-stands.
+The second table is the share of a training step that is spent waiting for the next batch, for each recipe as it
+stands, with random weights, on embedded data, cut short.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 import tyro
 from PIL import Image
+from reporting import Found, Table, tell
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.io import decode_jpeg, encode_jpeg
@@ -37,9 +39,16 @@ from torchvision.io import decode_jpeg, encode_jpeg
 from gangen import images
 from gangen.data import Augment, Crop, embedded_photographs, sketch
 from gangen.data.degrade import Bicubic, Blur, Crappify, Jpeg, Noise, OldPhotograph, Practical, Resize
-from gangen.report import text_table
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
+_GAME = "--weights none --generator-steps {steps} --critic-steps 1 --adversarial-steps {steps}"
+SHORT = {
+    **dict.fromkeys(("sketch_to_image", "colorization", "super_resolution", "restoration"), _GAME),
+    "style_transfer": "--generator-steps {steps}",
+    "vanilla_gan": "--steps {steps}",
+    **dict.fromkeys(("segmentation", "classification", "siamese"), "--weights none --frozen-epochs 0 --epochs 1"),
+}
+"""Flags that shorten each recipe and leave the rest as it is by default."""
 SIGMA = 2.0
 """Of the blurs, in pixels, so that both ways do the same work."""
 
@@ -54,12 +63,12 @@ class Settings:
     """Pictures in the joined batch."""
     seconds: float = 1.0
     """How long each step is repeated."""
-    recipes: tuple[str, ...] = ()
+    recipes: tuple[str, ...] = tuple(SHORT)
     """Recipes in recipes/ whose waiting is measured."""
     flags: str = ""
     """Further flags for the recipes, in one text."""
-    steps: int = 60
-    """Steps of the generator alone and of the game, in those recipes."""
+    steps: int = 40
+    """Steps of a phase, in those recipes."""
     out: Path | None = None
     """JSON file for the result."""
 
@@ -156,16 +165,21 @@ def on_the_device(settings: Settings) -> dict[str, Callable[[], Any]]:
 
 
 def waiting(settings: Settings, recipe: str) -> dict[str, float]:
-    """For each phase of a short training, the share of its second half that was spent waiting for data."""
-    steps = settings.steps
-    lengths = {"generator": steps, "critic": 2, "adversarial": steps}
+    """For each phase of a short training, the share of its time that was spent waiting, the first steps aside."""
     with tempfile.TemporaryDirectory() as folder:
-        words = [sys.executable, str(RECIPES / recipe), "--out", f"{folder}/run", "--log-every", str(steps // 2)]
-        words += [word for name, count in lengths.items() for word in (f"--{name}-steps", str(count))]
-        subprocess.run([*words, "--weights", "none", *settings.flags.split()], check=True, capture_output=True)
+        words = [sys.executable, str(RECIPES / f"{recipe}.py"), "--out", f"{folder}/run", "--log-every", "10"]
+        words += [word.format(steps=settings.steps) for word in SHORT[recipe].split()]
+        subprocess.run([*words, *settings.flags.split()], check=True, capture_output=True)
         lines = (Path(folder) / "run" / "timing.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
-    return {record["phase"]: record["waiting"] for record in records if record["step"] == steps}
+    shares: dict[str, float] = {}
+    for phase in dict.fromkeys(record["phase"] for record in records):
+        # The first batches are awaited while the workers start, once a phase.
+        own = [(r["seconds"], r["waiting"]) for r in records if r["phase"] == phase]
+        spent = [(later - earlier, share) for (earlier, _), (later, share) in pairwise(own)]
+        if spent:
+            shares[phase] = sum(seconds * share for seconds, share in spent) / sum(seconds for seconds, _ in spent)
+    return shares
 
 
 def main(settings: Settings) -> None:
@@ -181,20 +195,17 @@ def main(settings: Settings) -> None:
         for name, work in in_workers(settings).items()
     }
     waited = {recipe: waiting(settings, recipe) for recipe in settings.recipes}
-    result = {
-        "pictures a second of one core": speeds,
-        "share of waiting": waited,
-        "device of the joined batch": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "torch": torch.__version__,
-        "settings": {name: str(value) for name, value in vars(settings).items() if name != "out"},
-    }
     rows = [[name, *("–" if v is None else f"{v:,}" for v in both.values())] for name, both in speeds.items()]
-    print(text_table(["Step", "worker, pictures/s", "joined, pictures/s"], rows))
-    for recipe, phases in waited.items():
-        rows = [[phase, f"{share:.1%}"] for phase, share in phases.items()]
-        print("\n" + text_table([recipe, "waiting"], rows))
-    if settings.out:
-        settings.out.write_text(json.dumps(result, indent=2) + "\n")
+    about = f"Pictures of {settings.size}x{settings.size} a second of one core."
+    tables = [Table(["step", "each by itself, as in the workers", "joined batch, torch"], rows, about)]
+    if waited:
+        rows = [
+            [recipe, ", ".join(f"{phase} {share:.1%}" for phase, share in phases.items())]
+            for recipe, phases in waited.items()
+        ]
+        about = "Share of a step that is spent waiting for data, at each recipe's defaults, by phase:"
+        tables.append(Table(["recipe", "waiting"], rows, about))
+    tell(Found("What data cost", tables, {"speeds": speeds, "waiting": waited}, ("pillow",)), settings.out)
 
 
 if __name__ == "__main__":

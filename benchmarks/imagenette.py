@@ -92,7 +92,9 @@ def judged_by(settings: Imagenette) -> list[CountMetric]:
 
 def main(settings: Imagenette) -> None:
     contestants: dict[str, Contestant] = {name: partial(BY[name], settings) for name in settings.libraries}
-    compare(contestants, settings, partial(judged_by, settings), ("torch", "torchvision", "fastai"))
+    size, epochs = settings.size, settings.epochs
+    about = f"Photographs of {size}x{size}, an epoch with the body held and {epochs} more."
+    compare(contestants, settings, partial(judged_by, settings), "Imagenette", about)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,8 @@ Data are made beforehand, since reading them costs both the same.
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,8 @@ import torch
 import tyro
 from accelerate import Accelerator
 from ready import Ready
+from reporting import Found, Table, tell
+from timing import Ratio, now
 from torch import Tensor, nn
 
 from gangen.data import Batch
@@ -32,6 +32,7 @@ from gangen.train import Alternate, Callback, Phase, Player, Trainer, launch
 from gangen.train.ema import Average
 from gangen.train.feed import Feed
 from gangen.train.optim import adam, parameter_groups
+from gangen.train.products import small_maps
 
 
 @dataclass
@@ -73,7 +74,8 @@ def by_hand(settings: Settings, data: Ready) -> Callable[[], Any]:
     generator, critic = networks(settings)
     average = Average(generator)
     optimizers = {net: adam()(parameter_groups(net, 2e-4), 2e-4) for net in (generator, critic)}
-    feed = Feed(data, settings.batch_size, seed=0, device=Accelerator().device)
+    device = Accelerator().device
+    feed = Feed(data, settings.batch_size, seed=0, device=device)
 
     def train() -> None:
         for step in range(settings.steps):
@@ -81,7 +83,8 @@ def by_hand(settings: Settings, data: Ready) -> Callable[[], Any]:
             learner, other = (critic, generator) if step % 2 == 0 else (generator, critic)
             learner.train().requires_grad_(True)
             other.eval().requires_grad_(False)
-            terms = (judgement if learner is critic else persuasion)(generator, critic, batch)
+            with small_maps(device):
+                terms = (judgement if learner is critic else persuasion)(generator, critic, batch)
             torch.stack(list(terms.values())).sum().backward()
             if learner is generator:
                 nn.utils.clip_grad_norm_(generator.parameters(), 1.0)
@@ -143,19 +146,6 @@ def by_trainer(settings: Settings, data: Ready, folder: Path, alternating: Alter
     trainer.fit([Phase("play", players, steps, switcher=Alternate(critic=1, generator=1))])
 
 
-def now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def median_interval(values: list[float]) -> tuple[float, float]:
-    """Where the median lies with 95% confidence: order statistics, by the normal approximation of their ranks."""
-    ordered = sorted(values)
-    lowest = max(0, int(len(ordered) / 2 - 0.98 * len(ordered) ** 0.5))
-    return ordered[lowest], ordered[-1 - lowest]
-
-
 def main(settings: Settings) -> None:
     if settings.rounds < 6:
         raise SystemExit(f"--rounds {settings.rounds}: expected 6 or more, or no interval of 95% can be told.")
@@ -166,21 +156,31 @@ def main(settings: Settings) -> None:
         by_trainer(settings, data, Path(folder) / "run", alternating)
     pairs = alternating.pairs[1:]  # the first round warms up
     ratios = [trainer / hand for trainer, hand in pairs]
-    quartiles = statistics.quantiles(ratios, n=4)
-    result = {
-        "hand, seconds a step": round(statistics.median(hand for _, hand in pairs) / settings.steps, 4),
-        "trainer, seconds a step": round(statistics.median(took for took, _ in pairs) / settings.steps, 4),
-        "ratio, median": round(statistics.median(ratios), 4),
-        "ratio, 95% interval of the median": [round(end, 4) for end in median_interval(ratios)],
-        "ratio, quartiles": [round(quartiles[0], 4), round(quartiles[2], 4)],
-        "rounds": len(pairs),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "settings": {name: str(value) for name, value in vars(settings).items() if name != "out"},
-    }
-    print(json.dumps(result, indent=2))
-    if settings.out:
-        settings.out.write_text(json.dumps(result, indent=2) + "\n")
+    ratio, quartiles = Ratio.of(ratios), statistics.quantiles(ratios, n=4)
+    by_us, by_them = (statistics.median(each) / settings.steps for each in zip(*pairs, strict=True))
+    row = [
+        f"{by_them:.4f}",
+        f"{by_us:.4f}",
+        f"{ratio.median:.4f}",
+        f"{ratio.lowest:.4f} to {ratio.highest:.4f}",
+        f"{quartiles[0]:.3f} to {quartiles[2]:.3f}",
+    ]
+    heads = [
+        "seconds a step, by hand",
+        "by the trainer",
+        "ratio",
+        "95% interval of its median",
+        "quartiles of the rounds",
+    ]
+    about = (
+        f"{settings.body}, {settings.size}x{settings.size}, batches of {settings.batch_size}; {len(pairs)} "
+        "rounds of "
+        f"{settings.steps} steps."
+    )
+    tell(
+        Found("The trainer's own time", [Table(heads, [row], about)], {"rounds": pairs}, ("accelerate",)),
+        settings.out,
+    )
 
 
 if __name__ == "__main__":

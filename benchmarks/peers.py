@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import multiprocessing
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from reporting import Found, Table, tell
+from timing import device
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import models
 
 from gangen import Learner, weights
-from gangen.files import write_json
 from gangen.labels import IGNORED
 from gangen.metrics import CountMetric, Metrics
-from gangen.recipe.flags import plain
 
 OURS = "gangen"
 
@@ -65,7 +63,9 @@ def compare(
     contestants: Mapping[str, Contestant],
     settings: Settings,
     metrics: Callable[[], Sequence[CountMetric]],
-    packages: Sequence[str],
+    title: str,
+    about: str,
+    packages: Sequence[str] = ("torchvision", "fastai"),
 ) -> None:
     """Let each contestant train with each seed, judge it, and tell of all.
 
@@ -76,16 +76,18 @@ def compare(
         contestants: by name.
         settings: of the program; the seeds among them.
         metrics: makes those by which answers are judged.
+        title: of what is told.
+        about: what was trained, in a sentence.
         packages: whose versions are kept.
     """
     runs = []
     for seed in settings.seeds:
         for library, train in contestants.items():
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
-                found = alone.submit(train_and_judge, train, seed, metrics).result()
-            runs.append({"library": library, "seed": seed, **found})
+                judged = alone.submit(train_and_judge, train, seed, metrics).result()
+            runs.append({"library": library, "seed": seed, **judged})
             print(runs[-1], flush=True)
-    tell(runs, asdict(settings), settings.out, packages)
+    tell(found(title, about, runs, packages), settings.out)
 
 
 def train_and_judge(
@@ -196,32 +198,26 @@ def judge(answered: Answers, metrics: Sequence[CountMetric]) -> dict[str, float]
     return counted.compute()
 
 
-def device() -> torch.device:
-    """Where all of them learn."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def tell(runs: Sequence[dict[str, Any]], settings: Any, out: Path | None, packages: Sequence[str]) -> None:
-    """Print the runs as a table of Markdown, mean and standard deviation over the seeds, and keep them as JSON.
+def found(title: str, about: str, runs: Sequence[dict[str, Any]], packages: Sequence[str]) -> Found:
+    """The runs as a table, mean and standard deviation over the seeds, and each with its numbers.
 
     Args:
+        title: of the table's section.
+        about: what was trained, in a sentence.
         runs: "library", "seed", "seconds", and metrics.
-        settings: of the program, kept with them.
-        out: the JSON file, or None.
         packages: whose versions are kept.
     """
     names = [key for key in runs[0] if key not in ("library", "seed")]
-    libraries = list(dict.fromkeys(run["library"] for run in runs))
-    print(f"\n| library | {' | '.join(names)} | time, of gangen's |\n|{'---|' * (len(names) + 2)}")
     ours = {run["seed"]: run["seconds"] for run in runs if run["library"] == OURS}
-    for library in libraries:
+    rows = []
+    for library in dict.fromkeys(run["library"] for run in runs):
         own = [run for run in runs if run["library"] == library]
-        cells = [_spread([run[name] for run in own]) for name in names]
         ratios = [run["seconds"] / ours[run["seed"]] for run in own if run["seed"] in ours]
-        print(f"| {library} | {' | '.join(cells)} | {_spread(ratios) if ratios else '–'} |")
-    if out:
-        versions = {name: version(name) for name in packages} | {"python": platform.python_version()}
-        write_json(out, {"settings": plain(settings), "versions": versions, "runs": list(runs)})
+        cells = [_spread([run[name] for run in own]) for name in names]
+        rows.append([library, *cells, _spread(ratios) if ratios else "–"])
+    seeds = ", ".join(str(seed) for seed in dict.fromkeys(run["seed"] for run in runs))
+    told = f"{about} Mean and standard deviation over the seeds {seeds}; each training has a process of its own."
+    return Found(title, [Table(["library", *names, "time, of gangen's"], rows, told)], {"runs": runs}, packages)
 
 
 def _spread(values: Sequence[float]) -> str:

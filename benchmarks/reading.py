@@ -13,7 +13,6 @@ cache: what a network adds is not measured.
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,9 +23,9 @@ from typing import Any
 
 import torch
 import tyro
+from reporting import Found, Table, tell
 
 from gangen.data import find_pictures, open_pictures, pack
-from gangen.files import write_json
 from gangen.train.feed import Feed
 
 
@@ -104,13 +103,10 @@ def main(settings: Settings) -> None:
         name: statistics.median(f / s for f, s in zip(seconds["folder"], each, strict=True))
         for name, each in seconds.items()
     }
-    print(f"{len(paths)} pictures of {settings.data}, at {settings.size} px\n")
-    print("| from | pictures a second | of the folder's |\n|---|---|---|")
-    for name, speed in speeds.items():
-        print(f"| {name} | {speed:.0f} | {ratios[name]:.2f} |")
-    if settings.out:
-        versions = {"torch": torch.__version__, "python": sys.version.split()[0]}
-        write_json(settings.out, {"speeds": speeds, "ratios": ratios, "versions": versions})
+    rows = [[name, f"{speed:.0f}", f"{ratios[name]:.2f}"] for name, speed in speeds.items()]
+    about = f"{len(paths)} pictures, at {settings.size} pixels, one process."
+    table = Table(["from", "pictures a second", "of the folder's"], rows, about)
+    tell(Found("Reading", [table], {"speeds": speeds, "ratios": ratios}, ("datasets",)), settings.out)
 
 
 if __name__ == "__main__":

@@ -1,139 +1,181 @@
-"""The UNet's cost and what it learns, beside a plain decoder on the same body.
+"""What UNets cost beside fastai's and segmentation_models_pytorch's: time, multiplications, memory.
 
-    python benchmarks/unet.py                                      # cost only, seconds
-    python benchmarks/unet.py --data PAIRS --weights resnet18.pth  # and learning, about 4 minutes on two CPU cores
+    pip install -e ".[peers]"
+    python benchmarks/unet.py                                    # about 10 minutes on two CPU cores
+    python benchmarks/unet.py --bodies resnet34 --sizes 256      # about 2 minutes
 
-Cost is counted by torch's FLOP counter, a multiply-add as two, forward, one picture. Learning is the mean absolute
-error, on a scale of 0 to 1, on held-out pairs after equal steps on equal batches with equal rates and an L1 loss.
-The plain decoder doubles by nearest neighbour, joins the body's map, and convolves twice with batch norm, as in
-Ronneberger et al. 2015 (arXiv:1505.04597), with the widths 256, 128, 64, 32, 16 that are customary on ResNets.
+Each gives three channels on the same body: gangen's `UNet` with an `ImageHead`, as its trainer holds it; fastai's
+`create_unet_model`, as `unet_learner` calls it; segmentation_models_pytorch's `Unet`. Time is of one picture, in
+batches, in train mode: forward without a graph, and forward and backward with all weights learning. All take
+turns in one process; the peers have memory as Python programs have it. Multiplications are counted by torch, a
+multiply-add as two; their rate, forward and backward, is told as a share of the best convolution's (see
+limit.py). Memory is what a forward and backward pass needs at its peak besides weights and gradients: on a GPU
+as torch's allocator counts it, on the CPU as what a process of its own has resident.
 """
 
 from __future__ import annotations
 
-import json
-import time
+import multiprocessing
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import tyro
+from limit import rates
+from reporting import Found, Table, tell
+from timing import device, in_turn, memory_as_it_comes, now, peak_memory
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision import models
 
-from gangen.data import Augment, open_pairs
-from gangen.losses import l1
-from gangen.metrics import L1
 from gangen.nets import Body, ImageHead, UNet
-from gangen.train import Phase, Player, Trainer, Validation, launch, set_seed
-from gangen.train.schedule import one_cycle
+from gangen.train import launch
+
+OURS = "gangen"
+HEADS = ("body", "pixels", "UNet", "GFLOP, forward", "ms, forward", "ms, both ways", "time, of gangen's")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Settings:
     """What is measured."""
 
-    data: Path | None = None
-    """Folder of pairs for the learning part; it is left out without one."""
-    input_folder: str = "sketch"
-    """Folder of the inputs inside the data."""
-    target_folder: str = "color"
-    """Folder of the targets inside the data."""
-    weights: str = "none"
-    """The body's weights for the learning part: none, imagenet, or a file."""
-    size: int = 64
-    """Side of the learning part's pictures, in pixels."""
-    steps: int = 250
-    """Steps of the learning part, of 8 pictures."""
-    seeds: int = 1
-    """Runs of the learning part."""
+    bodies: tuple[str, ...] = ("resnet18", "resnet34", "resnet50")
+    """Bodies."""
+    sizes: tuple[int, ...] = (128, 256)
+    """Sides of the pictures, in pixels."""
+    batch_size: int = 4
+    """Pictures a batch."""
+    rounds: int = 9
+    """How often each is timed."""
     out: Path | None = None
     """JSON file for the result."""
 
 
-class Plain(nn.Module):
-    """Body, nearest-neighbour doubling, two convolutions a level."""
-
-    def __init__(self, body: Body) -> None:
-        super().__init__()
-        self.body = body
-        skips = [*reversed(body.channels[:-1]), 0]
-        channels = [body.channels[-1], 256, 128, 64, 32, 16]
-        self.levels = nn.ModuleList(
-            nn.Sequential(_conv(channels[k] + skips[k], channels[k + 1]), _conv(channels[k + 1], channels[k + 1]))
-            for k in range(5)
-        )
-        self.head = nn.Conv2d(16, 3, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) in [-1, 1] to the same; sides are multiples of 32."""
-        *skips, y = self.body(x)
-        for level, skip in zip(self.levels, [*reversed(skips), None], strict=True):
-            y = F.interpolate(y, scale_factor=2.0, mode="nearest")
-            y = level(y if skip is None else torch.cat([y, skip], 1))
-        return torch.tanh(self.head(y))
+def ours(body: str, size: int) -> nn.Module:
+    return UNet(Body(body), ImageHead(3))
 
 
-def _conv(inputs: int, outputs: int) -> nn.Sequential:
-    conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+def of_fastai(body: str, size: int) -> nn.Module:
+    from fastai.vision import all as fastai
+
+    arch = getattr(models, body)
+    made: nn.Module = fastai.create_unet_model(arch, 3, (size, size), pretrained=False, act_cls=nn.ReLU)
+    return made
 
 
-DECODERS: dict[str, Callable[[Body], nn.Module]] = {
-    "gangen UNet": lambda body: UNet(body, ImageHead(3)),
-    "plain decoder": Plain,
+def of_smp(body: str, size: int) -> nn.Module:
+    import segmentation_models_pytorch as smp
+
+    made: nn.Module = smp.Unet(body, encoder_weights=None, classes=3)
+    return made
+
+
+NETWORKS: dict[str, Callable[[str, int], nn.Module]] = {
+    OURS: ours,
+    "fastai": of_fastai,
+    "segmentation_models_pytorch": of_smp,
 }
 
 
-def cost() -> dict[str, dict[str, float]]:
-    """GFLOP a picture of 256x256, forward."""
-    found: dict[str, dict[str, float]] = {}
-    for arch in ("resnet18", "resnet34", "resnet50"):
-        networks = {"body alone": lambda body: body, **DECODERS}
-        found[arch] = {}
-        for name, make in networks.items():
-            network = make(Body(arch)).eval()
-            with FlopCounterMode(display=False) as counter, torch.no_grad():
-                network(torch.zeros(1, 3, 256, 256))
-            found[arch][name] = round(counter.get_total_flops() / 1e9, 2)
-    return found
+def forward(network: nn.Module, pictures: Tensor) -> None:
+    with torch.no_grad():
+        network(pictures)
 
 
-def learn(settings: Settings, name: str, seed: int) -> dict[str, Any]:
-    train, held_out = open_pairs(
-        settings.data,
-        input_folder=settings.input_folder,
-        target_folder=settings.target_folder,
-        size=settings.size,
-        augment=Augment(settings.size),
-    )
-    set_seed(seed)
-    network = DECODERS[name](Body("resnet18", settings.weights))
-    player = Player(
-        "generator",
-        network,
-        lambda nets, batch: {"pixel": l1(nets.generator(batch.input), batch.target)},
-        lr=1e-3,
-        schedule=one_cycle(),
-    )
-    judge = Validation(held_out, [L1])
-    trainer = Trainer(None, train, batch_size=8, seed=seed, callbacks=[judge], accelerator=launch())
-    begun = time.perf_counter()
-    trainer.fit([Phase(f"{name}, seed {seed}", [player], settings.steps)])
-    return {"network": name, "seed": seed, **judge.latest, "seconds": round(time.perf_counter() - begun, 1)}
+def both_ways(network: nn.Module, pictures: Tensor) -> None:
+    network(pictures).square().mean().backward()
+    network.zero_grad(set_to_none=True)
+
+
+def giga_flop(work: Callable[[], object]) -> float:
+    """GFLOP of some work."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops() / 1e9
+
+
+def memory(name: str, body: str, size: int, batch_size: int) -> float:
+    """MiB a picture at the peak of a forward and backward pass, weights and gradients aside."""
+    if name == OURS:
+        launch()
+    else:
+        torch.set_num_threads(torch.get_num_threads())
+        memory_as_it_comes()
+    network = NETWORKS[name](body, size).to(device()).train()
+    pictures = torch.randn(batch_size, 3, size, size, device=device())
+    network(pictures[:1, :, :64, :64]).square().mean().backward()  # what torch needs once; and the gradients
+    before = peak_memory() if device().type == "cpu" else torch.cuda.memory_allocated() / 2**20
+    network(pictures).square().mean().backward()
+    now()
+    return (peak_memory() - before) / batch_size
+
+
+def measure(settings: Settings, body: str, size: int, limit: float) -> list[dict[str, Any]]:
+    count = settings.batch_size
+    pictures = torch.randn(count, 3, size, size, device=device())
+    networks = {name: make(body, size).to(device()).train() for name, make in NETWORKS.items()}
+    usual = {name: name != OURS for name in networks}
+    ways = {
+        way.__name__: in_turn(
+            {name: partial(way, network, pictures) for name, network in networks.items()},
+            settings.rounds,
+            as_they_come=usual,
+        )
+        for way in (forward, both_ways)
+    }
+    rows = []
+    for name, network in networks.items():
+        with multiprocessing.get_context("spawn").Pool(1) as alone:
+            needed = alone.apply(memory, (name, body, size, count))
+        forth, back = ways["forward"][name], ways["both_ways"][name]
+        rate = giga_flop(partial(both_ways, network, pictures)) / back.median
+        row = {
+            "body": body,
+            "size": size,
+            "network": name,
+            "GFLOP forward": giga_flop(partial(forward, network.eval(), pictures)) / count,
+            "ms forward": 1e3 * forth.median / count,
+            "ms both ways": 1e3 * back.median / count,
+            "of gangen's": vars(ways["both_ways"][OURS].ratio(back)),
+            "share of limit": rate / limit,
+            "MiB": needed,
+        }
+        rows.append(row)
+        print(row, flush=True)
+    return rows
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    times = "{median:.2f} ({lowest:.2f} to {highest:.2f})".format(**row["of gangen's"])
+    numbers = [f"{row[key]:.1f}" for key in ("GFLOP forward", "ms forward", "ms both ways")]
+    shown = "1" if row["network"] == OURS else times
+    return [
+        row["body"],
+        str(row["size"]),
+        row["network"],
+        *numbers,
+        shown,
+        f"{row['share of limit']:.0%}",
+        f"{row['MiB']:.0f}",
+    ]
 
 
 def main(settings: Settings) -> None:
-    result: dict[str, Any] = {"GFLOP": cost()}
-    if settings.data:
-        seeds = range(settings.seeds)
-        result["learning"] = [learn(settings, name, seed) for seed in seeds for name in DECODERS]
-    print(json.dumps(result, indent=2))
-    if settings.out:
-        settings.out.write_text(json.dumps(result, indent=2) + "\n")
+    launch()
+    limit = rates().training
+    rows = [
+        row for body in settings.bodies for size in settings.sizes for row in measure(settings, body, size, limit)
+    ]
+    about = (
+        f"A picture, in batches of {settings.batch_size}; medians of {settings.rounds} rounds. The limit is "
+        f"{limit:,.0f} GFLOP/s, float32."
+    )
+    table = Table([*HEADS, "of the limit", "MiB"], [cells(row) for row in rows], about)
+    packages = ("torchvision", "fastai", "segmentation-models-pytorch")
+    tell(Found("UNets", [table], {"limit": limit, "rows": rows}, packages), settings.out)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gangen.train.callback import call
 from gangen.train.phase import Player
+from gangen.train.products import small_maps
 from gangen.train.seats import Nets, Seat, Shared
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _learn(trainer: Trainer, seats: list[Seat]) -> Terms:
                 stack.enter_context(seat.without_reduction())
             for seat in seats:
                 seat.learn()
-                with trainer.accelerator.autocast():
+                with trainer.accelerator.autocast(), small_maps(trainer.accelerator.device):
                     given = seat.player.loss(Nets(trainer.seats, seat, seats, shared), batch)
                     scalars = {name: _scalar(seat.player, name, value) for name, value in given.items()}
                 seat.scaled(torch.stack(list(scalars.values())).sum() / batches).backward()

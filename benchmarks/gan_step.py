@@ -1,0 +1,287 @@
+"""A step of the generator and one of the critic on equal pictures, beside fastai's GAN and pix2pix.
+
+    pip install -e ".[peers]"
+    python benchmarks/gan_step.py            # about 10 minutes on two CPU cores
+
+Timed are one step of each player on one batch of pairs, by the library's own loop, in train mode, with optimizers,
+over some steps a round; all contestants take turns in one process, the peers with memory as a Python program
+has it. Losses are an L1 distance and binary cross-entropy on the critic's logits.
+
+    gangen                      `Trainer`, `UNet` and `PatchCritic`; both players learn from each batch
+    (`Together`) fastai                      `GANLearner`; the UNet with blur, self-attention and weight norm
+    and the `gan_critic()`
+                                of its course's super-resolution GAN
+    fastai's loop               `GANLearner` with the networks of the first
+    gangen, pix2pix's networks  `Trainer` with the networks of pix2pix
+    pix2pix                     its networks and its step, in plain PyTorch (see pix2pix.py)
+
+The rate is that of the multiplications of a contestant's step, counted by torch, as a share of the best
+convolution's, forward and backward (see limit.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from limit import rates
+from pix2pix import Patches70, UNet256, steps
+from ready import Ready
+from reporting import Found, Table, tell
+from timing import device, in_turn, now
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
+
+from gangen.data import Batch
+from gangen.losses import bce, critic_terms, l1
+from gangen.nets import Body, ImageHead, PatchCritic, UNet
+from gangen.train import Callback, Phase, Player, Together, Trainer, launch
+from gangen.train.optim import adam
+
+OURS, FINE = "gangen", "gangen, 70 pixels"
+FASTAI, MIXED = "fastai", "fastai's loop"
+OUR_PIX2PIX, PIX2PIX = "gangen, pix2pix's networks", "pix2pix"
+BESIDE = {OURS: OURS, FINE: OURS, MIXED: OURS, FASTAI: OURS, OUR_PIX2PIX: OUR_PIX2PIX, PIX2PIX: OUR_PIX2PIX}
+"""With whom each is compared."""
+
+Contestant = Callable[[], float]
+
+
+@dataclass(kw_only=True)
+class Settings:
+    """What is measured."""
+
+    body: str = "resnet34"
+    """Of the UNets."""
+    size: int = 128
+    """Side of the pictures, in pixels; a power of 2."""
+    batch_size: int = 4
+    """Pictures a batch."""
+    steps: int = 2
+    """Steps of each player in a round."""
+    rounds: int = 9
+    """How often each is timed."""
+    out: Path | None = None
+    """JSON file for the result."""
+
+
+class Clock(Callback):
+    """How long the steps of a phase took, without its beginning and end."""
+
+    def __init__(self) -> None:
+        self.begun = self.took = 0.0
+
+    def on_phase_start(self, trainer: Trainer) -> None:
+        """Start."""
+        self.begun = now()
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        """Stop, for now."""
+        self.took = now() - self.begun
+
+
+def by_gangen(
+    settings: Settings, generator: nn.Module, critic: nn.Module, conditional: bool, pixel: float, opinion: float
+) -> Contestant:
+    """A trainer whose players both learn from each batch; gives the seconds of its steps.
+
+    Args:
+        settings: of the program.
+        generator: one player.
+        critic: the other.
+        conditional: whether the critic sees the input too.
+        pixel: weight of the L1 distance.
+        opinion: weight of the critic's opinion, in the generator's loss.
+    """
+    data = Ready(64, settings.size)
+    clock, accelerator = Clock(), launch()
+
+    def persuade(nets: Any, batch: Batch) -> dict[str, Tensor]:
+        fake = nets.generator(batch.input)
+        verdict = nets.critic(fake, batch.input) if conditional else nets.critic(fake)
+        return {"pixel": pixel * l1(fake, batch.target), "adversarial": opinion * bce().generator(verdict)}
+
+    def judge(nets: Any, batch: Batch) -> dict[str, Tensor]:
+        condition = batch.input if conditional else None
+        return critic_terms(nets.critic, batch.target, nets.generator(batch.input), bce(), condition=condition)
+
+    players = [
+        Player("critic", critic, judge, lr=2e-4, optimizer=adam(betas=(0.5, 0.999))),
+        Player("generator", generator, persuade, lr=2e-4, optimizer=adam(betas=(0.5, 0.999))),
+    ]
+
+    def work() -> float:
+        with contextlib.redirect_stderr(io.StringIO()):
+            trainer = Trainer(
+                None,
+                data,
+                batch_size=settings.batch_size,
+                callbacks=[clock],
+                accelerator=accelerator,
+            )
+            trainer.fit([Phase("play", players, settings.steps, switcher=Together())])
+        return clock.took
+
+    return work
+
+
+class Plain(Dataset[Any]):
+    """Pictures as fastai takes them, so many."""
+
+    def __init__(self, ready: Ready, count: int) -> None:
+        self.ready, self.count = ready, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        batch = self.ready[index % len(self.ready)]
+        return batch.input, batch.target
+
+
+def by_fastai(settings: Settings, generator: nn.Module, critic: nn.Module) -> Contestant:
+    """A `GANLearner` that alternates; gives the seconds of its training batches alone."""
+    from fastai.vision import all as fastai
+    from fastai.vision.gan import FixedGANSwitcher, GANLearner
+
+    count = 2 * settings.steps * settings.batch_size  # one player learns from each batch
+    data = Plain(Ready(64, settings.size), count)
+    loader = fastai.DataLoader(data, bs=settings.batch_size, num_workers=0)
+    loaders = fastai.DataLoaders(loader, loader, device=device())
+
+    class Stopwatch(fastai.Callback):
+        order = 1000
+        begun = took = 0.0
+
+        def before_train(self) -> None:
+            """Start."""
+            self.begun = now()
+
+        def after_train(self) -> None:
+            """Stop, and leave out the pass over validation data."""
+            self.took = now() - self.begun
+            raise fastai.CancelEpochException
+
+    def told_real(logits: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
+
+    def told_fake(logits: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits))
+
+    clock = Stopwatch()
+    learner = GANLearner(
+        loaders,
+        generator,
+        critic,
+        lambda logits, output, target: F.l1_loss(output, target) + 0.02 * told_real(logits),
+        lambda real, fake: told_real(real) + told_fake(fake),
+        switcher=FixedGANSwitcher(n_crit=1, n_gen=1),
+        show_img=False,
+        cbs=[clock],
+    )
+
+    def work() -> float:
+        with learner.no_bar(), learner.no_logging():
+            learner.fit(1, 2e-4, wd=0.0)
+        return clock.took
+
+    return work
+
+
+def by_hand(settings: Settings, generator: nn.Module, critic: nn.Module) -> Contestant:
+    """pix2pix in plain PyTorch."""
+    loader = DataLoader(Ready(64, settings.size), settings.batch_size, shuffle=True, drop_last=True)
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            for batch in loader:
+                yield batch.input.to(device()), batch.target.to(device())
+
+    playing = steps(generator.to(device()).train(), critic.to(device()).train(), batches())
+
+    def work() -> float:
+        begun = now()
+        for _ in range(settings.steps):
+            next(playing)
+        return now() - begun
+
+    return work
+
+
+def fastai_networks(settings: Settings) -> tuple[nn.Module, nn.Module]:
+    """Those of its course: a UNet with all its extras, and its critic with a dense block."""
+    from fastai.layers import NormType
+    from fastai.vision.gan import gan_critic
+    from fastai.vision.learner import create_unet_model
+    from torchvision import models
+
+    side = (settings.size, settings.size)
+    extras = {"blur": True, "self_attention": True, "norm_type": NormType.Weight, "y_range": (-3.0, 3.0)}
+    return create_unet_model(getattr(models, settings.body), 3, side, pretrained=False, **extras), gan_critic()
+
+
+def contestants(settings: Settings) -> dict[str, Contestant]:
+    def ours(**patches: int) -> tuple[nn.Module, nn.Module]:
+        critic = PatchCritic(3, width=32, norm="instance", spectral=False, **patches)
+        return UNet(Body(settings.body), ImageHead(3)), critic
+
+    coarse, fine = {"layers": 2, "shrink": 4}, {"layers": 3}
+
+    def pix2pix() -> tuple[nn.Module, nn.Module]:
+        return UNet256(settings.size), Patches70()
+
+    return {
+        OURS: by_gangen(settings, *ours(**coarse), conditional=False, pixel=1.0, opinion=0.02),
+        FINE: by_gangen(settings, *ours(**fine), conditional=False, pixel=1.0, opinion=0.02),
+        MIXED: by_fastai(settings, *ours(**coarse)),
+        FASTAI: by_fastai(settings, *fastai_networks(settings)),
+        OUR_PIX2PIX: by_gangen(settings, *pix2pix(), conditional=True, pixel=100.0, opinion=1.0),
+        PIX2PIX: by_hand(settings, *pix2pix()),
+    }
+
+
+def giga_flop(work: Contestant) -> float:
+    """GFLOP of a round."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops() / 1e9
+
+
+def main(settings: Settings) -> None:
+    launch()
+    torch.manual_seed(0)
+    limit = rates().training
+    playing = contestants(settings)
+    usual = {name: name not in (OURS, FINE, OUR_PIX2PIX) for name in playing}
+    timed = in_turn(playing, settings.rounds, as_they_come=usual)
+    rows, values = [], {}
+    for name, beside in BESIDE.items():
+        seconds = timed[name].median / settings.steps
+        flop = giga_flop(playing[name]) / settings.steps
+        ratio = timed[beside].ratio(timed[name])
+        share = flop / seconds / limit
+        times = "1" if name == beside else str(ratio)
+        numbers = [f"{seconds:.3f}", f"{seconds / settings.batch_size:.3f}", times, f"{flop:.0f}", f"{share:.0%}"]
+        rows.append([name, *numbers])
+        values[name] = {"seconds": timed[name].seconds, "ratio": vars(ratio), "GFLOP": flop, "share": share}
+    heads = ["", "seconds, both steps", "a picture", "time, of gangen's", "GFLOP", "of the limit"]
+    about = (
+        f"{settings.size}x{settings.size}, batches of {settings.batch_size}, {settings.body}, float32; medians of "
+        f"{settings.rounds} rounds of {settings.steps} steps of each. pix2pix is compared with gangen on its "
+        "networks. "
+        f"The limit is {limit:,.0f} GFLOP/s."
+    )
+    table = Table(heads, rows, about)
+    tell(Found("A step of each player", [table], {"limit": limit, **values}, ("fastai",)), settings.out)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))

@@ -1,0 +1,118 @@
+"""How contestants are timed: in turn, round after round, in one process, so that unrest meets all alike."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from gangen.train.memory import keep_freed_memory
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
+_MAPS, _MAPPED = 65536, 32 * 2**20
+"""The parameters of mallopt(3), and what glibc comes to by itself for a program with large tensors: as many
+maps, for what is larger than that."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds that one contestant took, round by round."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The median round."""
+        return statistics.median(self.seconds)
+
+    def ratio(self, other: Timing) -> Ratio:
+        """How many times as long `other` took, round by round."""
+        return Ratio.of([theirs / ours for ours, theirs in zip(self.seconds, other.seconds, strict=True)])
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A median of ratios, and where it lies with 95% confidence."""
+
+    median: float
+    lowest: float
+    highest: float
+
+    @classmethod
+    def of(cls, ratios: list[float]) -> Ratio:
+        """From one a round. The interval is by order statistics, with the normal approximation of their ranks."""
+        ordered = sorted(ratios)
+        lowest = max(0, int(len(ordered) / 2 - 0.98 * len(ordered) ** 0.5))
+        return cls(statistics.median(ratios), ordered[lowest], ordered[-1 - lowest])
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.lowest:.2f} to {self.highest:.2f})"
+
+
+def in_turn(
+    contestants: Mapping[str, Callable[[], float | None]],
+    rounds: int,
+    warmup: int = 1,
+    as_they_come: Mapping[str, bool] | None = None,
+) -> dict[str, Timing]:
+    """Let each work once in each round, in the order given.
+
+    Args:
+        contestants: what is timed, by name. One that gives seconds is believed, for what belongs to a round but
+        not
+            to what is measured.
+        rounds: how often each is timed.
+        warmup: rounds before, which do not count.
+        as_they_come: who has memory as a Python program has it, rather than as `gangen.train.launch` sets it;
+        nobody
+            when None.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    usual = as_they_come or {}
+    for turn in range(warmup + rounds):
+        for name, work in contestants.items():
+            (memory_as_it_comes if usual.get(name) else keep_freed_memory)()
+            begun = now()
+            told = work()
+            if turn >= warmup:
+                seconds[name].append(now() - begun if told is None else told)
+    return {name: Timing(tuple(each)) for name, each in seconds.items()}
+
+
+def memory_as_it_comes() -> None:
+    """Have glibc hand freed memory back as it would in a program that never said otherwise.
+
+    It adapts its thresholds to what a program frees, up to 32 MiB; told once, it adapts no more. This is where
+    it ends up with tensors that large: the fastest that it comes to by itself.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None and not any(name.startswith("MALLOC_") for name in os.environ):
+        mallopt(_MMAP_MAX, _MAPS)
+        mallopt(_MMAP_THRESHOLD, _MAPPED)
+        mallopt(_TRIM_THRESHOLD, 2 * _MAPPED)
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def now() -> float:
+    """The clock, once the GPU has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def device() -> torch.device:
+    """Where it is measured."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def peak_memory() -> float:
+    """MiB: the most that this process has had resident, or on a GPU the most that torch has given out."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
