@@ -7,10 +7,11 @@ Timed are one step of each player on one batch of pairs, by the library's own lo
 over some steps a round; all contestants take turns in one process, the peers with memory as a Python program
 has it. Losses are an L1 distance and binary cross-entropy on the critic's logits.
 
-    gangen                      `Trainer`, `UNet` and `PatchCritic`; both players learn from each batch
-    (`Together`) fastai                      `GANLearner`; the UNet with blur, self-attention and weight norm
-    and the `gan_critic()`
-                                of its course's super-resolution GAN
+    gangen                      `Trainer`, with the networks of the sketch recipe, but that the critic sees the
+                                picture alone, as fastai's does; both players learn from each batch (`Together`)
+    gangen, 70 pixels           the same with the critic of the super-resolution recipe: patches of 70 pixels
+    fastai                      `GANLearner`; the UNet with blur, self-attention and weight norm and the
+                                `gan_critic()` of its course's super-resolution GAN
     fastai's loop               `GANLearner` with the networks of the first
     gangen, pix2pix's networks  `Trainer` with the networks of pix2pix
     pix2pix                     its networks and its step, in plain PyTorch (see pix2pix.py)

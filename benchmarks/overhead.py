@@ -13,6 +13,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from gangen.train import Alternate, Callback, Phase, Player, Trainer, launch
 from gangen.train.ema import Average
 from gangen.train.feed import Feed
 from gangen.train.optim import adam, parameter_groups
-from gangen.train.products import small_maps
+from gangen.train.products import SmallMaps
 
 
 @dataclass
@@ -83,7 +84,7 @@ def by_hand(settings: Settings, data: Ready) -> Callable[[], Any]:
             learner, other = (critic, generator) if step % 2 == 0 else (generator, critic)
             learner.train().requires_grad_(True)
             other.eval().requires_grad_(False)
-            with small_maps(device):
+            with SmallMaps() if device.type == "cpu" else nullcontext():
                 terms = (judgement if learner is critic else persuasion)(generator, critic, batch)
             torch.stack(list(terms.values())).sum().backward()
             if learner is generator:

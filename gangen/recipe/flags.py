@@ -46,6 +46,9 @@ class Common:
     """no for float32; tf32 for float32 whose products are rounded to TensorFloat-32 on GPUs that can; bf16 for
     bfloat16; fp16 for float16 (on a GPU that lacks bfloat16). By default what `accelerate launch` says, and tf32
     for what remains in float32."""
+    compile: bool = False
+    """Compile the networks (torch.compile): the first steps of each phase take a minute or more, the others less
+    time. Results differ by rounding."""
     threads: int = 0
     """CPU threads of each process, where there is no GPU; 0 shares all cores."""
     log_every: int = 20

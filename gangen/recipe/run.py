@@ -143,6 +143,7 @@ class Run:
             accelerator=self.accelerator,
             log_every=flags.log_every,
             save_every=flags.save_every,
+            compile="inductor" if flags.compile else None,
         )
 
     def fit(self, trainer: Trainer, phases: Sequence[Phase]) -> None:

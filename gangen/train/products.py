@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -42,11 +41,6 @@ class SmallMaps(TorchFunctionMode):
         else:
             product = None
         return func(*args, **named) if product is None else product
-
-
-def small_maps(device: torch.device) -> AbstractContextManager[Any]:
-    """`SmallMaps` where the device is a CPU; elsewhere nothing."""
-    return SmallMaps() if device.type == "cpu" else nullcontext()
 
 
 def _as_product(

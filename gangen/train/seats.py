@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from gangen.nets.freezing import freeze, is_still, set_training
+from gangen.train.compiled import Backend, compiled
 from gangen.train.optim import parameter_groups
 from gangen.train.phase import Player
 
@@ -39,6 +40,7 @@ class Seat:
         accelerator: Accelerator,
         optimizer: Optimizer | None,
         scaler: GradScaler | None = None,
+        backend: Backend | None = None,
     ) -> None:
         self.player, self.scaler = player, scaler
         self.network = player.network
@@ -57,6 +59,8 @@ class Seat:
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
         self._wrapped = _wrap(self.network, accelerator)
+        self._resting = compiled(self.network, backend)
+        self._learner = self._resting if self._wrapped is self.network else compiled(self._wrapped, backend)
         self._learning = True
         self.rest()
 
@@ -94,11 +98,16 @@ class Seat:
             parameter.requires_grad_(flag)
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
-        """Run the network: through its data-parallel wrapper while it learns, bare while it rests."""
+        """Run the network: through its data-parallel wrapper while it learns, bare while it rests.
+
+        Compiled, where it is to be; but a learning network whose input takes gradients runs as it is: the loss may
+        be made of those, as penalties on a critic's slope are, and what is compiled has no second derivative.
+        """
         if not self._learning:
-            return self.network(*inputs, **named)
+            return self._resting(*inputs, **named)
         self._called = True
-        return self._wrapped(*inputs, **named)
+        sloping = any(_has_graph(value) for value in (*inputs, *named.values()))
+        return (self._wrapped if sloping else self._learner)(*inputs, **named)
 
     def without_reduction(self) -> Any:
         """Within this block gradients stay on their process, to be averaged with a later batch's."""

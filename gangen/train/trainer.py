@@ -25,6 +25,7 @@ from gangen.errors import RunError
 from gangen.files import clear_temporary
 from gangen.train import checkpoint
 from gangen.train.callback import Callback, call
+from gangen.train.compiled import Backend
 from gangen.train.ema import Average
 from gangen.train.feed import Feed
 from gangen.train.guard import Diverged, Guard, NonFinite
@@ -55,6 +56,7 @@ class Trainer:
         save_every: steps between checkpoints; 0 saves at the phases' ends only.
         keep: checkpoints that stay.
         non_finite: what happens when a loss is infinite or no number.
+        compile: "inductor", or another backend of `torch.compile`, to compile each network; None not to.
 
     Attributes:
         phase, phase_index, step, total: where it is. `step` counts the phase's completed steps, `total` all.
@@ -78,12 +80,14 @@ class Trainer:
         save_every: int = 500,
         keep: int = 2,
         non_finite: NonFinite = NonFinite(),  # noqa: B008 (it cannot be changed)
+        compile: Backend | None = None,
     ) -> None:
         self.accelerator = accelerator or Accelerator()
         self.run = Path(run) if run is not None else None
         self.data, self.batch_size, self.seed, self.workers = data, batch_size, seed, workers
         self.callbacks = [*callbacks, Timing(), Progress()]
         self.log_every, self.save_every, self.non_finite = log_every, save_every, non_finite
+        self.compile = compile
         self.guard = Guard(non_finite)
         self.checkpoints = checkpoint.Checkpoints(self.run / "checkpoints", keep) if self.run else None
         writes = self.run if self.run and self.accelerator.is_main_process else None
@@ -233,7 +237,8 @@ class Trainer:
         self.turn, self.held = self.turn or (phase.players[0].name,), 0
         for player in phase.players:
             key = self.plan.key(player)
-            seat = Seat(player, accelerator, self.optimizers.get(key), self.scalers.get(player.name))
+            scaler = self.scalers.get(player.name)
+            seat = Seat(player, accelerator, self.optimizers.get(key), scaler, self.compile)
             if key in self.saved_optimizers:
                 seat.take_back(self.saved_optimizers.pop(key))
             self.seats[player.name], self.optimizers[key] = seat, seat.optimizer

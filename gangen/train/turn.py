@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gangen.train.callback import call
 from gangen.train.phase import Player
-from gangen.train.products import small_maps
+from gangen.train.products import SmallMaps
 from gangen.train.seats import Nets, Seat, Shared
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _learn(trainer: Trainer, seats: list[Seat]) -> Terms:
                 stack.enter_context(seat.without_reduction())
             for seat in seats:
                 seat.learn()
-                with trainer.accelerator.autocast(), small_maps(trainer.accelerator.device):
+                with trainer.accelerator.autocast(), small_maps(trainer):
                     given = seat.player.loss(Nets(trainer.seats, seat, seats, shared), batch)
                     scalars = {name: _scalar(seat.player, name, value) for name, value in given.items()}
                 seat.scaled(torch.stack(list(scalars.values())).sum() / batches).backward()
@@ -64,6 +64,12 @@ def _learn(trainer: Trainer, seats: list[Seat]) -> Terms:
                 if len(seats) > 1:
                     seat.rest()
     return terms
+
+
+def small_maps(trainer: Trainer) -> AbstractContextManager[Any]:
+    """Convolutions as products where that pays: on CPUs, unless the compiler decides."""
+    on_cpu = trainer.accelerator.device.type == "cpu"
+    return SmallMaps() if on_cpu and trainer.compile is None else nullcontext()
 
 
 def _update(trainer: Trainer, seat: Seat, terms: list[dict[str, Tensor]], norm: Tensor) -> None:

@@ -1,0 +1,30 @@
+"""Networks whose forward and backward passes are compiled, by `torch.compile`, each by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+Backend = str | Callable[..., Any]
+"""What `torch.compile` is given: "inductor", or another of its backends."""
+
+_VARIANTS = 64
+"""How many forms of one network may be compiled: learning and resting, by frozen parts and size of the batch."""
+
+
+def compiled(network: nn.Module, backend: Backend | None) -> nn.Module:
+    """`network`, compiled at the first call of each kind; as it is where `backend` is None.
+
+    Whether it learns or rests, which parts are frozen, and the shape of the batch are each compiled once; later
+    turns and phases find what was compiled for them. The weights stay those of `network`, under their names, so
+    that checkpoints, averages and optimizers do not know of it. Sums may be taken in another order: results differ
+    by rounding from those of the network as it is.
+    """
+    if backend is None:
+        return network
+    limits = torch._dynamo.config  # by default 8, of all phases and turns together
+    limits.recompile_limit = max(limits.recompile_limit, _VARIANTS)
+    return cast("nn.Module", torch.compile(network, backend=backend, dynamic=False))
