@@ -94,7 +94,17 @@ def encoded(picture: Image.Image, kind: str) -> Callable[[], Image.Image]:
     """What decodes the picture from memory."""
     file = io.BytesIO()
     picture.save(file, kind, **({"quality": 95} if kind == "JPEG" else {}))
-    return lambda: Image.open(io.BytesIO(file.getvalue())).convert("RGB")
+    return lambda: images.decode(file.getvalue(), kind)
+
+
+def drafted(decode: Callable[[], Image.Image], augment: Augment) -> Callable[[], Image.Image]:
+    """The same, at the part of its size that suffices."""
+
+    def work() -> Image.Image:
+        with images.reduced(augment.enough):
+            return decode()
+
+    return work
 
 
 def in_workers(settings: Settings) -> dict[str, Callable[[], Any]]:
@@ -104,6 +114,7 @@ def in_workers(settings: Settings) -> dict[str, Callable[[], Any]]:
     whole = photograph.crop((0, 0, 480, 320))
     picture = photograph.crop((100, 50, 100 + size, 50 + size))
     augment, crop = Augment(size), Crop(size)
+    large = encoded(whole.resize((3840, 2560), Image.Resampling.BICUBIC), "JPEG")
     steps: dict[str, Callable[[Image.Image], Any]] = {
         "reduce, bicubic /4": Bicubic(4),
         "blur, round": Blur((SIGMA, SIGMA), oval=0.0),
@@ -120,6 +131,8 @@ def in_workers(settings: Settings) -> dict[str, Callable[[], Any]]:
     }
     return {
         "decode JPEG, 480x320": encoded(whole, "JPEG"),
+        "decode JPEG, 3840x2560": large,
+        "decode JPEG, 3840x2560, as --draft does": drafted(large, Augment(size, draft=True)),
         "decode PNG, 480x320": encoded(whole, "PNG"),
         "crop, turn, mirror": lambda: crop(whole),
         "augment (crop, resize, mirror)": lambda: augment(whole),

@@ -68,7 +68,7 @@ class Settings:
     """Pictures a batch."""
     steps: int = 2
     """Steps of each player in a round."""
-    rounds: int = 9
+    rounds: int = 15
     """How often each is timed."""
     out: Path | None = None
     """JSON file for the result."""

@@ -28,7 +28,7 @@ from gangen.train import ClassSamples, Nets
 
 
 @dataclass(kw_only=True)
-class Classification(recipe.FineTuneFlags):
+class Classification(recipe.Drafts, recipe.FineTuneFlags):
     """Flags of classification."""
 
     size: int = 64
@@ -56,7 +56,7 @@ def main(flags: Classification) -> None:
         flags.data,
         labels=flags.table,
         size=flags.size,
-        augment=Augment(flags.size, scale=(0.6, 1.0), jitter=flags.jitter),
+        augment=Augment(flags.size, scale=(0.6, 1.0), jitter=flags.jitter, draft=flags.draft),
         validation=flags.validation,
         keep=flags.keep,
     )

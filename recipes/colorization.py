@@ -23,7 +23,7 @@ from gangen.train import Samples, Validation, nogan_phases
 
 
 @dataclass(kw_only=True)
-class Colorization(recipe.NoGanFlags):
+class Colorization(recipe.Drafts, recipe.NoGanFlags):
     """Flags of colorization."""
 
     smaller_sizes: tuple[int, ...] | None = None
@@ -64,7 +64,7 @@ def main(flags: Colorization) -> None:
     run = recipe.Run("colorization", flags)
 
     def open_at(size: int) -> tuple[Pairs | Stream, Pairs]:
-        varied = Augment(size, scale=(0.6, 1.0)) if flags.data else None
+        varied = Augment(size, scale=(0.6, 1.0), draft=flags.draft) if flags.data else None
         return open_pairs(
             flags.data,
             draw=grey,

@@ -25,7 +25,7 @@ from gangen.train import ClassSamples, Nets
 
 
 @dataclass(kw_only=True)
-class SiameseFlags(recipe.FineTuneFlags):
+class SiameseFlags(recipe.Drafts, recipe.FineTuneFlags):
     """Flags of the comparison of two pictures."""
 
     size: int = 64
@@ -63,7 +63,7 @@ def main(flags: SiameseFlags) -> None:
     train, held_out = open_same(
         flags.data,
         size=flags.size,
-        augment=Augment(flags.size, scale=scale, jitter=flags.jitter),
+        augment=Augment(flags.size, scale=scale, jitter=flags.jitter, draft=flags.draft),
         validation=flags.validation,
         rounds=flags.rounds,
         keep=flags.keep,

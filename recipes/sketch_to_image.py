@@ -27,7 +27,7 @@ from gangen.train import Samples, Validation, alike, nogan_phases
 
 
 @dataclass(kw_only=True)
-class SketchToImage(recipe.NoGanFlags):
+class SketchToImage(recipe.Drafts, recipe.NoGanFlags):
     """Flags of sketch-to-image."""
 
     input_folder: Path | None = None
@@ -71,7 +71,7 @@ def main(flags: SketchToImage) -> None:
         side_by_side=flags.side_by_side,
         size=flags.size,
         validation=flags.validation,
-        augment=Augment(flags.size, scale=(0.8, 1.0)) if flags.data else None,
+        augment=Augment(flags.size, scale=(0.8, 1.0), draft=flags.draft) if flags.data else None,
         keep=flags.keep,
     )
     body = run.body()

@@ -30,7 +30,7 @@ from gangen.weights import fingerprint
 
 
 @dataclass(kw_only=True)
-class StyleTransfer(recipe.Common):
+class StyleTransfer(recipe.Drafts, recipe.Common):
     """Flags of style transfer."""
 
     size: int = 96
@@ -80,7 +80,7 @@ def main(flags: StyleTransfer) -> None:
         flags.data,
         size=flags.size,
         validation=flags.validation,
-        augment=Augment(flags.size, scale=(0.6, 1.0)) if flags.data else None,
+        augment=Augment(flags.size, scale=(0.6, 1.0), draft=flags.draft) if flags.data else None,
         keep=flags.keep,
     )
     restyle = Restyle(style_picture(flags), flags.vgg or "imagenet")

@@ -48,7 +48,7 @@ GAMES: dict[str, Adversarial] = {
 
 
 @dataclass(kw_only=True)
-class VanillaGAN(recipe.Common):
+class VanillaGAN(recipe.Drafts, recipe.Common):
     """Flags of pictures from noise."""
 
     size: int = 32
@@ -118,7 +118,7 @@ def main(flags: VanillaGAN) -> None:
         size=flags.size,
         validation=flags.validation,
         keep=flags.keep,
-        augment=Augment(flags.size, scale=(0.9, 1.0)) if flags.data else None,
+        augment=Augment(flags.size, scale=(0.9, 1.0), draft=flags.draft) if flags.data else None,
     )
     metrics = [
         *([kid(feature_net(flags.feature_net, flags.features))] if flags.features else []),

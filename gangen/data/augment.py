@@ -6,6 +6,7 @@ Nothing random happens at construction.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,11 @@ Size = int | tuple[int, int]
 Transform = Callable[..., tuple[Any, ...]]
 """Takes a sample's pictures as arguments and gives as many: all of one size, or as much larger as they were. A
 mask comes and goes as torchvision's `tv_tensors.Mask`, (H, W), whose values are moved but never mixed."""
+
+
+def needed(transform: object) -> int:
+    """Pixels that the shorter side of a picture needs for what it will go through; 0 to read it whole."""
+    return int(getattr(transform, "enough", 0))
 
 
 def wide_size(shorter: int, wide: float) -> tuple[int, int]:
@@ -46,6 +52,8 @@ class Augment:
         jitter: how far brightness, contrast and saturation vary, as a share up and down; hue varies by a
             tenth of it, in turns of the colour wheel. Where both pictures of a pair are given, both vary
             alike; where the input is drawn from the picture, it is drawn afterwards.
+        draft: let JPEGs that are far larger than needed be decoded at a part of their size; see
+            `gangen.images.reduced`. What comes out differs slightly.
 
     Raises:
         DataError: a value is out of its range.
@@ -55,6 +63,7 @@ class Augment:
     flip: bool = True
     scale: tuple[float, float] = (0.8, 1.0)
     jitter: float = 0.0
+    draft: bool = False
 
     def __post_init__(self) -> None:
         _check_size(self.size)
@@ -63,6 +72,14 @@ class Augment:
             raise DataError(f"scale={self.scale}: expected two shares with 0 < low <= high <= 1, like (0.8, 1.0)")
         if not 0 <= self.jitter <= 1:
             raise DataError(f"jitter={self.jitter}: expected a share from 0 (off) to 1, like 0.2")
+
+    @property
+    def enough(self) -> int:
+        """Pixels that a picture's shorter side needs, so that the smallest crop is still twice as large as what
+        comes out; 0 where pictures are to be read whole.
+        """
+        longest = self.size if isinstance(self.size, int) else max(self.size)
+        return math.ceil(2 * longest / self.scale[0]) if self.draft else 0
 
     def __call__(self, *pictures: Any) -> tuple[Any, ...]:
         """Vary a sample's pictures of one size, any number of them, the first one of Pillow's."""

@@ -146,7 +146,7 @@ class ClassSet(Readable):
                 f"to learn from, only of {', '.join(classes.names[:_NAMED])}, ... Add some, or take it away."
             )
         self.numbers = [numbers[label] for label in labels]
-        super().__init__(source)
+        super().__init__(source, transform)
 
     def __getitem__(self, index: int) -> Batch:
         """Sample `index`, or the next readable one after it; raises IndexError beyond the length."""

@@ -48,7 +48,7 @@ class Pairs(Readable):
         self.prepare = Prepare(transform, draw, scale)
         self.size = size
         self.enlarged = torch.zeros(len(source.names), dtype=torch.uint8).share_memory_()
-        super().__init__(source)
+        super().__init__(source, transform)
 
     def __getitem__(self, index: int) -> Batch:
         """Sample `index`, or the next readable one after it (the first follows the last).

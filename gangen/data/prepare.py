@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from gangen import images
-from gangen.data.augment import Transform
+from gangen.data.augment import Transform, needed
 from gangen.data.batch import Batch
 from gangen.errors import DataError
 
@@ -32,6 +32,11 @@ class Prepare:
     transform: Transform
     draw: Draw | None = None
     scale: int = 1
+
+    @property
+    def enough(self) -> int:
+        """What the transform needs; see `Augment.enough`."""
+        return needed(self.transform)
 
     def __call__(self, pictures: Sequence[Image.Image], name: str) -> Batch:
         """The sample as tensors, without the leading dimension.

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
+from gangen import images
+from gangen.data.augment import Transform, needed
 from gangen.data.batch import Batch
 from gangen.data.sources import Source
 from gangen.errors import DataError, PictureError
@@ -21,6 +23,8 @@ class Readable(Dataset[Batch]):
 
     Args:
         source: where the pictures come from.
+        transform: what they will go through, which may say how large they need to be read (`Augment.enough`);
+            None to read them whole.
 
     Raises:
         DataError: not one sample can be read. This is found out at once, by reading until one can.
@@ -29,8 +33,9 @@ class Readable(Dataset[Batch]):
     unreadable: torch.Tensor
     """(len,) uint8 in memory shared with workers: 1 where a sample turned out to be unreadable"""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, transform: Transform | None = None) -> None:
         self.source = source
+        self._enough = needed(transform)
         self.unreadable = torch.zeros(len(source.names), dtype=torch.uint8).share_memory_()
         self.read(0)
 
@@ -66,7 +71,8 @@ class Readable(Dataset[Batch]):
             if self.unreadable[index]:
                 continue
             try:
-                return index, self.source.read(index)
+                with images.reduced(self._enough):
+                    return index, self.source.read(index)
             except PictureError as error:
                 cause = error
                 self.unreadable[index] = 1

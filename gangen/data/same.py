@@ -68,7 +68,7 @@ class SamePairs(Readable):
             )
         every = range(len(self.labels))
         self._firsts = [index for index in every if not fixed or len(self._members[self.labels[index]]) > 1]
-        super().__init__(source)
+        super().__init__(source, transform)
 
     def __len__(self) -> int:
         """The number of pairs in one pass."""

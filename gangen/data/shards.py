@@ -18,7 +18,7 @@ from PIL import Image
 
 from gangen import images
 from gangen.data.remote import join, read_range
-from gangen.data.sources import Halves, arrange
+from gangen.data.sources import Halves, arrange, whole_unless_single
 from gangen.errors import PictureError
 
 PAIR = ("input", "target")
@@ -58,7 +58,8 @@ class Shards:
             DataError: the shard cannot be reached.
         """
         called = [self._called(index, part) for part in range(len(self.parts))]
-        pictures = [images.decode(self._bytes(index, part), name) for part, name in enumerate(called)]
+        with whole_unless_single(len(called), self.halves):
+            pictures = [images.decode(self._bytes(index, part), name) for part, name in enumerate(called)]
         return arrange(pictures, called, self.halves, self.scale)
 
     def _called(self, index: int, part: int) -> str:

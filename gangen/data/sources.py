@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
@@ -81,9 +82,9 @@ class Files:
                 is not `scale` times the size of its input.
         """
         paths = self.paths[index]
-        return arrange(
-            [images.read(path) for path in paths], [str(path) for path in paths], self.halves, self.scale
-        )
+        with whole_unless_single(len(paths), self.halves):
+            pictures = [images.read(path) for path in paths]
+        return arrange(pictures, [str(path) for path in paths], self.halves, self.scale)
 
     @property
     def paired(self) -> bool:
@@ -184,6 +185,14 @@ def _by_stem(folder: Path) -> dict[str, Path]:
             )
         found[name] = path
     return found
+
+
+def whole_unless_single(parts: int, halves: Halves | None) -> AbstractContextManager[None]:
+    """Within this block, pictures that are to be cut, or that belong to others, are read whole.
+
+    Others are read at the size that suffices; see `gangen.images.reduced`.
+    """
+    return nullcontext() if parts == 1 and halves is None else images.reduced(0)
 
 
 def arrange(

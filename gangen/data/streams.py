@@ -21,8 +21,9 @@ from torch.utils.data import IterableDataset
 
 from gangen import images
 from gangen.data import remote
+from gangen.data.augment import needed
 from gangen.data.batch import Batch
-from gangen.data.sources import Halves, arrange
+from gangen.data.sources import Halves, arrange, whole_unless_single
 from gangen.errors import DataError, PictureError
 from gangen.seeding import seeded
 
@@ -58,7 +59,8 @@ class Raw:
         if self.trouble is not None:
             raise PictureError(f"cannot read {self.name}: {self.trouble}")
         called = [self.name] if len(self.files) == 1 else [f"{self.name} ({part})" for part in ("input", "target")]
-        pictures = [images.decode(content, name) for content, name in zip(self.files, called, strict=True)]
+        with whole_unless_single(len(self.files), halves):
+            pictures = [images.decode(content, name) for content, name in zip(self.files, called, strict=True)]
         return arrange(pictures, called, halves, scale)
 
 
@@ -228,7 +230,8 @@ class Stream(IterableDataset[Batch]):
 
     def _made(self, raw: Raw, key: tuple[int, ...]) -> Batch | None:
         try:
-            pictures = raw.decoded(self.halves, self.scale)
+            with images.reduced(needed(self.prepare)):
+                pictures = raw.decoded(self.halves, self.scale)
         except PictureError as error:
             if raw.name not in self._unreadable and len(self._unreadable) < _NAMED:
                 rest = f"after {_NAMED} such samples the rest are only counted"
@@ -271,6 +274,11 @@ class _Changed:
 
     prepare: Callable[[Sequence[Image.Image], str], Batch]
     change: Callable[[Batch], Batch]
+
+    @property
+    def enough(self) -> int:
+        """What the preparation needs; see `Augment.enough`."""
+        return needed(self.prepare)
 
     def __call__(self, pictures: Sequence[Image.Image], name: str) -> Batch:
         return self.change(self.prepare(pictures, name))

@@ -16,6 +16,9 @@ from gangen.recipe.flags import Common, plain
 MAY_CHANGE = {"out", "resume", "allow_changes", "track", "workers", "keep"}
 """Flags that change nothing of what is computed, so that a run may be resumed with others."""
 
+ADDED = {"compile": False, "draft": False}
+"""Flags that older runs do not know, at the value that leaves everything as it was for them."""
+
 _UNKNOWN = "did not exist when that run was started"
 
 
@@ -97,7 +100,7 @@ def differences(folder: Path, flags: Common) -> list[str]:
     before = _told(folder, "flags")
     if not isinstance(before, dict):
         return [f"{folder / 'config.json'} is missing or cannot be read"]
-    now = plain(dataclasses.asdict(flags))
+    before, now = {**ADDED, **before}, plain(dataclasses.asdict(flags))
     names = [name for name in now if name not in MAY_CHANGE and before.get(name) != now[name]]
     told = {name: f"was {before[name]} and is {now[name]}" if name in before else _UNKNOWN for name in names}
     return [f"--{name.replace('_', '-')} {text}" for name, text in told.items()]

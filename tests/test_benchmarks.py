@@ -1,0 +1,111 @@
+"""The programs of benchmarks/ run, and RESULTS.md says what they found."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.conftest import ROOT
+
+BENCHMARKS = ROOT / "benchmarks"
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> object:
+    """Gives a program of benchmarks/ by its name, as a module."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+    def imported(name: str) -> ModuleType:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return importlib.import_module(name)
+
+    return imported
+
+
+def test_the_page_of_results_is_what_was_measured(program) -> None:
+    results = json.loads((BENCHMARKS / "RESULTS.json").read_text(encoding="utf-8"))
+    assert len(results) >= 8
+    assert program("run").page(results) == (BENCHMARKS / "RESULTS.md").read_text(encoding="utf-8")
+    for name, found in results.items():
+        assert found["values"], name
+        assert {"command", "machine", "commit", "date", "versions"} <= found["measured"].keys(), name
+        assert "dirty" not in found["measured"]["commit"], name
+
+
+def test_a_program_that_runs_again_replaces_its_own_results(program, tmp_path, monkeypatch) -> None:
+    run = program("run")
+    monkeypatch.setattr(run, "FOLDER", tmp_path)
+    measured = {"command": "python x.py", "machine": "m", "commit": "c", "date": "d", "versions": {"torch": "2"}}
+    for name, text in (("unet", "first"), ("limit", "other"), ("unet", "second")):
+        run.kept(name, {"title": name, "measured": measured, "text": text, "values": {"a": 1}})
+    page = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+    assert "first" not in page
+    assert page.index("other") < page.index("second")
+    assert list(json.loads((tmp_path / "RESULTS.json").read_text())) == ["limit", "unet"]
+
+
+def test_every_program_is_there_and_says_what_it_measures(program, capsys: pytest.CaptureFixture[str]) -> None:
+    run = program("run")
+    run.main(run.Settings(list=True), [])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(run.PROGRAMS) + len(run.ON_DATA) >= 13
+    assert all(len(line.split()) > 5 for line in lines)
+    with pytest.raises(SystemExit, match="speed is no benchmark of these; there are: limit, unet"):
+        run.main(run.Settings(programs=("speed",)), [])
+
+
+def test_contestants_take_turns_and_the_first_round_does_not_count(program) -> None:
+    timing, order = program("timing"), []
+
+    def contestant(name: str, seconds: list[float]):
+        def work() -> float:
+            order.append(name)
+            return seconds.pop(0)
+
+        return work
+
+    contestants = {"a": contestant("a", [9, 1, 2, 4]), "b": contestant("b", [9, 3, 4, 16])}
+    found = timing.in_turn(contestants, rounds=3)
+    assert "".join(order) == "abababab"
+    assert found["a"].seconds == (1, 2, 4)
+    ratio = found["a"].ratio(found["b"])
+    assert (ratio.median, ratio.lowest, ratio.highest) == (3, 2, 4)
+
+
+def test_more_processes_never_make_a_step_shorter(program) -> None:
+    scale = program("scale")
+    link = scale.Link(bandwidth=10.0, latency=1e-5)
+    steps = [scale.step_among(count, 0.06, 100e6, link, 0.001) for count in (1, 2, 8, 64, 512)]
+    seconds = [step["seconds"] for step in steps]
+    assert steps[0] == {"seconds": 0.06, "averaging": 0, "waiting": 0}
+    assert seconds == sorted(seconds)
+    # A link that is slow enough hides nothing but what comes before the last bucket.
+    slow = scale.step_among(2, 0.06, scale.BUCKET, scale.Link(0.001, 0.0), 0.0)
+    assert slow["averaging"] == pytest.approx(scale.BUCKET / 1e6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("limit", "--seconds 0.01"),
+        ("overhead", "--rounds 6 --steps 2 --size 32 --batch-size 2"),
+        ("data", "--seconds 0.01 --size 32 --recipes vanilla_gan --steps 30"),
+        ("scale", "--body resnet18 --size 32 --batch-size 2 --steps 3 --rounds 1"),
+        ("inference", "--body resnet18 --size 32 --batches 1 2 --tiles 768 --rounds 2"),
+    ],
+)
+def test_a_program_measures_and_writes_down(name: str, flags: str, tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    words = [sys.executable, str(BENCHMARKS / f"{name}.py"), *flags.split(), "--out", str(out)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert found["measured"]["command"] == f"python benchmarks/{name}.py {flags}"
+    assert found["text"] in done.stdout
+    assert "|" in found["text"]
+    assert "nan" not in found["text"]
