@@ -5,9 +5,8 @@
 
 The folder's pictures are packed into a temporary folder, as shards and as the parquet files of the Hugging Face
 hub. Then batches are taken in turn from each, decoded, cropped and mirrored as a training does it, some at a time,
-round after round, so that a busy machine meets all of them alike. Everything lies on this machine's disk,
-mostly in its
-cache: what a network adds is not measured.
+round after round, so that a busy machine meets all of them alike. Everything lies on this machine's disk, mostly
+in its cache: what a network adds is not measured.
 """
 
 from __future__ import annotations

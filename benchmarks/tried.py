@@ -1,0 +1,172 @@
+"""What each of gangen's ways to be fast gives, and what some others would: a GAN's step with one thing changed.
+
+    python benchmarks/tried.py            # about 8 minutes on two CPU cores, most of it torch.compile's
+
+The step is that of gan_step.py's first contestant: the networks of the sketch recipe on a ResNet-34, both players
+learning from each batch. Each contestant differs from it in one thing; all take turns in one process. A ratio above
+1 says that the step would take so many times as long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from gan_step import Clock
+from ready import Ready
+from reporting import Found, Table, tell
+from timing import device, in_turn
+from torch import Tensor
+
+from gangen.data import Batch
+from gangen.losses import bce, critic_terms, l1
+from gangen.nets import Body, ImageHead, PatchCritic, UNet
+from gangen.train import Alternate, Phase, Player, Together, Trainer, launch, products
+from gangen.train.optim import OptimizerFactory, adam, decay_groups
+
+AS_IT_IS = "as it is"
+MEMORY = "memory handed back to the system after each tensor"
+
+
+@dataclass(kw_only=True)
+class Settings:
+    """What is measured."""
+
+    body: str = "resnet34"
+    """Of the UNet."""
+    size: int = 128
+    """Side of the pictures, in pixels."""
+    batch_size: int = 4
+    """Pictures a batch."""
+    steps: int = 2
+    """Steps of each player in a round."""
+    rounds: int = 11
+    """How often each is timed."""
+    compile: bool = True
+    """Whether torch.compile is among what is tried; on the CPU it needs g++."""
+    out: Path | None = None
+    """JSON file for the result."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """One thing changed.
+
+    Attributes:
+        optimizer: of both players.
+        layout: of weights and pictures in memory.
+        around: what a round happens within.
+        precision: what a loss is computed within.
+        turns: one player learns from a batch, rather than both.
+        compile: a backend of torch.compile.
+    """
+
+    optimizer: OptimizerFactory = adam()
+    layout: torch.memory_format = torch.contiguous_format
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext
+    turns: bool = False
+    compile: str | None = None
+
+
+def torchs_choice(groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(decay_groups(groups, 0.0), lr=lr, betas=(0.9, 0.99))
+
+
+@contextmanager
+def no_products() -> Iterator[None]:
+    before = products.WEIGHTS_A_PLACE
+    products.WEIGHTS_A_PLACE = math.inf  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        products.WEIGHTS_A_PLACE = before
+
+
+def bfloat16() -> AbstractContextManager[Any]:
+    return torch.autocast(device().type, torch.bfloat16)
+
+
+def contestant(settings: Settings, way: Way) -> Callable[[], float]:
+    """A trainer that plays so; gives the seconds of its steps."""
+    torch.manual_seed(0)
+    generator = UNet(Body(settings.body), ImageHead(3)).to(memory_format=way.layout)  # type: ignore[call-overload]
+    critic = PatchCritic(3, width=32, layers=2, shrink=4, norm="instance", spectral=False)
+    critic = critic.to(memory_format=way.layout)  # type: ignore[call-overload]
+    data, clock, accelerator = Ready(64, settings.size), Clock(), launch()
+
+    def laid_out(batch: Batch) -> tuple[Tensor, Tensor]:
+        return tuple(part.contiguous(memory_format=way.layout) for part in batch[:2])  # type: ignore[return-value]
+
+    def persuade(nets: Any, batch: Batch) -> dict[str, Tensor]:
+        given, target = laid_out(batch)
+        with way.precision():
+            fake = nets.generator(given)
+            return {"pixel": l1(fake, target), "adversarial": 0.02 * bce().generator(nets.critic(fake))}
+
+    def judge(nets: Any, batch: Batch) -> dict[str, Tensor]:
+        given, target = laid_out(batch)
+        with way.precision():
+            return critic_terms(nets.critic, target, nets.generator(given), bce())
+
+    players = [
+        Player("critic", critic, judge, lr=2e-4, optimizer=way.optimizer),
+        Player("generator", generator, persuade, lr=2e-4, optimizer=way.optimizer),
+    ]
+    switcher = Alternate(critic=1, generator=1) if way.turns else Together()
+    phase = Phase("play", players, settings.steps * (2 if way.turns else 1), switcher=switcher)
+
+    def work() -> float:
+        with contextlib.redirect_stderr(io.StringIO()), way.around():
+            Trainer(
+                None,
+                data,
+                batch_size=settings.batch_size,
+                callbacks=[clock],
+                accelerator=accelerator,
+                compile=way.compile,
+            ).fit([phase])
+        return clock.took
+
+    return work
+
+
+def main(settings: Settings) -> None:
+    launch()
+    ways = {
+        AS_IT_IS: Way(),
+        "the generator runs for each player by itself, in turns": Way(turns=True),
+        "AdamW as torch chooses, not fused": Way(optimizer=torchs_choice),
+        MEMORY: Way(),
+        "no convolution as a product": Way(around=no_products),
+        "channels_last": Way(layout=torch.channels_last),
+        "bfloat16 (--precision bf16)": Way(precision=bfloat16),
+    }
+    if settings.compile:
+        ways["compiled (--compile)"] = Way(compile="inductor")
+    playing = {name: contestant(settings, way) for name, way in ways.items()}
+    timed = in_turn(playing, settings.rounds, as_they_come={MEMORY: True})
+    ratios = {name: timed[AS_IT_IS].ratio(each) for name, each in timed.items()}
+    rows = [
+        [name, f"{each.median / settings.steps:.3f}", "1" if name == AS_IT_IS else str(ratios[name])]
+        for name, each in timed.items()
+    ]
+    about = (
+        f"{settings.body}, {settings.size}x{settings.size}, batches of {settings.batch_size}; medians of "
+        f"{settings.rounds} rounds of {settings.steps} steps of each player."
+    )
+    table = Table(["changed", "seconds, both players' steps", "time, of that as it is"], rows, about)
+    values = {name: {"seconds": timed[name].seconds, "ratio": vars(ratios[name])} for name in timed}
+    tell(Found("What was tried", [table], values), settings.out)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))
