@@ -4,8 +4,8 @@
     python benchmarks/overhead.py --help
 
 Both train the same generator and critic on the same batches with the same losses, optimizers, clipping and moving
-average, alternating generator and critic. What the trainer adds is its own: turns, meters, callbacks, log records.
-Data are made beforehand, since reading them costs both the same.
+average, alternating generator and critic; on the CPU both compute small maps as products. What the trainer adds
+is its own: turns, meters, callbacks, log records. Data are made beforehand; reading them costs both the same.
 """
 
 from __future__ import annotations

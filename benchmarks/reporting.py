@@ -68,7 +68,7 @@ def tell(found: Found, out: Path | None) -> None:
         measured = {
             "command": shlex.join(words),
             "machine": machine(),
-            "commit": commit(),
+            "commit": _COMMIT,
             "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
             "versions": _versions(found.packages),
         }
@@ -84,11 +84,18 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """The commit of this checkout, with a mark where files differ from it."""
-    told = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude", "*"], cwd=ROOT, capture_output=True, text=True
-    )
-    return told.stdout.strip() or "unknown"
+    """The commit of this checkout, with a mark where files differ from it, the results' own aside."""
+
+    def told(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    changed = told("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/RESULTS.*")
+    return (told("rev-parse", "--short", "HEAD") or "unknown") + ("-dirty" if changed else "")
+
+
+_COMMIT = commit()
+"""As it was when the program began."""
 
 
 def _cpu() -> str:

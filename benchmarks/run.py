@@ -1,6 +1,6 @@
 """Run the benchmarks, and write benchmarks/RESULTS.md and RESULTS.json from what they found.
 
-    pip install -e ".[peers]"
+    pip install -e ".[peers,samples]"
     python benchmarks/run.py                      # all that need no data of yours, about an hour on two CPU cores
     python benchmarks/run.py unet limit           # some of them
     python benchmarks/run.py camvid -- --data camvid --weights resnet34.safetensors
@@ -35,8 +35,8 @@ ON_DATA = ("imagenette", "camvid", "learning", "reading", "checkpoints")
 HEAD = """# Results
 
 Written by `python benchmarks/run.py`, which see. Every figure stands under the command that measured it, with
-machine, versions and commit. Ratios are of rounds in one run, the contestants in turn, with the 95% interval of
-their median in brackets. What the figures mean, and what was tried, is in
+machine, versions and commit. A ratio with an interval in brackets is the median over rounds of one run, in which
+the contestants took turns, and where it lies with 95% confidence. What the figures mean, and what was tried, is in
 [docs/performance.md](../docs/performance.md).
 """
 
@@ -63,7 +63,7 @@ def main(settings: Settings, flags: list[str]) -> None:
         raise SystemExit(f"{' '.join(flags)}: flags after -- are of one program; name it.")
     failed = [name for name in settings.programs or PROGRAMS if not run(name, flags)]
     if failed:
-        raise SystemExit(f"failed: {', '.join(failed)}. Their older figures were kept.")
+        raise SystemExit(f"failed: {', '.join(failed)}. Figures that they had before were kept.")
 
 
 def run(name: str, flags: list[str]) -> bool:

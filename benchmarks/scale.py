@@ -1,5 +1,4 @@
-"""How a step grows with the number of processes: measured with 1 and 2 on the CPU, computed for 8, 64 and 512
-GPUs.
+"""How a step grows with the processes: measured with 1 and 2 on the CPU, computed for 8, 64 and 512 GPUs.
 
     python benchmarks/scale.py            # about 2 minutes on two CPU cores
 
@@ -102,7 +101,8 @@ def step_among(count: int, compute: float, gradient: float, link: Link, spread: 
     """
     waiting = spread * _expected_most(count)
     backward = BACKWARD * compute
-    buckets = [BUCKET] * int(gradient // BUCKET) + [gradient % BUCKET]
+    whole, rest = divmod(gradient, BUCKET)
+    buckets = [BUCKET] * int(whole) + ([rest] if rest else [])
     done, produced = 0.0, 0.0
     for size in buckets:
         produced += size

@@ -28,6 +28,8 @@ IMPORTS = {
     "the trainer": "import gangen.train",
     "all of a training": "import gangen.nets, gangen.losses, gangen.data, gangen.train, gangen.metrics",
     "from gangen import Pipeline": "from gangen import Pipeline",
+    "torchvision alone": "import torchvision",
+    "accelerate alone": "import accelerate",
 }
 TORCH = "import torch"
 
@@ -47,7 +49,7 @@ class Settings:
 
 
 def importing(statement: str) -> float:
-    """Seconds of a process's own, between its start and the end of `statement`, torch's part included."""
+    """Seconds of `import torch` and `statement`, in a process of their own."""
     program = f"import time; b = time.perf_counter(); {TORCH}; {statement}; print(time.perf_counter() - b)"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     return float(done.stdout.split()[-1])
@@ -58,7 +60,7 @@ def starting(recipe: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         words = [sys.executable, str(ROOT / "recipes" / recipe), "--out", str(run), "--log-every", "1"]
-        words += ["--weights", "none", "--generator-steps", "1000", "--critic-steps", "1"]
+        words += ["--workers", "0", "--weights", "none", "--generator-steps", "1000", "--critic-steps", "1"]
         begun = time.perf_counter()
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
@@ -81,7 +83,7 @@ def main(settings: Settings) -> None:
         for name, statement in IMPORTS.items():
             seconds[name].append(importing(statement) - alone[-1])
     beyond = {name: statistics.median(each[1:]) for name, each in seconds.items()}  # the first fills caches
-    starts = [starting(settings.recipe) for _ in range(settings.starts)]
+    starts = [starting(settings.recipe) for _ in range(settings.starts + 1)][1:]
     rows = [[name, f"{value:.2f}"] for name, value in beyond.items()]
     about = f"Seconds beyond torch's own {statistics.median(alone[1:]):.2f}; medians of {settings.rounds}."
     first = Table(["import", "seconds"], rows, about)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import resource
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -46,9 +47,18 @@ class Ratio:
 
     @classmethod
     def of(cls, ratios: list[float]) -> Ratio:
-        """From one a round. The interval is by order statistics, with the normal approximation of their ranks."""
-        ordered = sorted(ratios)
-        lowest = max(0, int(len(ordered) / 2 - 0.98 * len(ordered) ** 0.5))
+        """From one a round: the interval between two of them that holds the median with 95% confidence, or more.
+
+        By order statistics: how many of n lie below the median is binomial. Of fewer than 6 there is none, and the
+        least and the greatest are told.
+        """
+        ordered, lowest = sorted(ratios), 0
+        outside = 2 * 0.5 ** len(ratios)
+        while True:
+            outside += 2 * math.comb(len(ratios), lowest + 1) * 0.5 ** len(ratios)
+            if outside > 0.05:
+                break
+            lowest += 1
         return cls(statistics.median(ratios), ordered[lowest], ordered[-1 - lowest])
 
     def __str__(self) -> str:
@@ -59,29 +69,33 @@ def in_turn(
     contestants: Mapping[str, Callable[[], float | None]],
     rounds: int,
     warmup: int = 1,
-    as_they_come: Mapping[str, bool] | None = None,
+    as_they_come: Collection[str] = (),
 ) -> dict[str, Timing]:
-    """Let each work once in each round, in the order given.
+    """Let each work once in each round: those with memory as gangen keeps it, then those with it as it comes.
+
+    Where that changes, the next one works once untimed first, so that none is timed on memory that was just given
+    back.
 
     Args:
-        contestants: what is timed, by name. One that gives seconds is believed, for what belongs to a round but
-        not
-            to what is measured.
+        contestants: what is timed, by name. One that gives seconds is believed: what else a round needs is not
+            measured.
         rounds: how often each is timed.
         warmup: rounds before, which do not count.
-        as_they_come: who has memory as a Python program has it, rather than as `gangen.train.launch` sets it;
-        nobody
-            when None.
+        as_they_come: names of those who have memory as any Python program has it, rather than as
+            `gangen.train.launch` sets it.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    usual = as_they_come or {}
+    kinds = [[name for name in contestants if (name in as_they_come) == usual] for usual in (False, True)]
     for turn in range(warmup + rounds):
-        for name, work in contestants.items():
-            (memory_as_it_comes if usual.get(name) else keep_freed_memory)()
-            begun = now()
-            told = work()
-            if turn >= warmup:
-                seconds[name].append(now() - begun if told is None else told)
+        for usual, names in enumerate(kinds):
+            if names and all(kinds):
+                (memory_as_it_comes if usual else keep_freed_memory)()
+                contestants[names[0]]()
+            for name in names:
+                begun = now()
+                told = contestants[name]()
+                if turn >= warmup:
+                    seconds[name].append(now() - begun if told is None else told)
     return {name: Timing(tuple(each)) for name, each in seconds.items()}
 
 

@@ -4,7 +4,7 @@
     python benchmarks/unet.py                                    # about 10 minutes on two CPU cores
     python benchmarks/unet.py --bodies resnet34 --sizes 256      # about 2 minutes
 
-Each gives three channels on the same body: gangen's `UNet` with an `ImageHead`, as its trainer holds it; fastai's
+Each gives three channels on the same body: gangen's `UNet` with an `ImageHead`; fastai's
 `create_unet_model`, as `unet_learner` calls it; segmentation_models_pytorch's `Unet`. Time is of one picture, in
 batches, in train mode: forward without a graph, and forward and backward with all weights learning. All take
 turns in one process; the peers have memory as Python programs have it. Multiplications are counted by torch, a
@@ -26,7 +26,7 @@ import torch
 import tyro
 from limit import rates
 from reporting import Found, Table, tell
-from timing import device, in_turn, memory_as_it_comes, now, peak_memory
+from timing import device, in_turn, now, peak_memory
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
@@ -46,9 +46,9 @@ class Settings:
     """Bodies."""
     sizes: tuple[int, ...] = (128, 256)
     """Sides of the pictures, in pixels."""
-    batch_size: int = 4
+    batch_size: int = 2
     """Pictures a batch."""
-    rounds: int = 9
+    rounds: int = 6
     """How often each is timed."""
     out: Path | None = None
     """JSON file for the result."""
@@ -101,9 +101,6 @@ def memory(name: str, body: str, size: int, batch_size: int) -> float:
     """MiB a picture at the peak of a forward and backward pass, weights and gradients aside."""
     if name == OURS:
         launch()
-    else:
-        torch.set_num_threads(torch.get_num_threads())
-        memory_as_it_comes()
     network = NETWORKS[name](body, size).to(device()).train()
     pictures = torch.randn(batch_size, 3, size, size, device=device())
     network(pictures[:1, :, :64, :64]).square().mean().backward()  # what torch needs once; and the gradients
@@ -117,7 +114,7 @@ def measure(settings: Settings, body: str, size: int, limit: float) -> list[dict
     count = settings.batch_size
     pictures = torch.randn(count, 3, size, size, device=device())
     networks = {name: make(body, size).to(device()).train() for name, make in NETWORKS.items()}
-    usual = {name: name != OURS for name in networks}
+    usual = [name for name in networks if name != OURS]
     ways = {
         way.__name__: in_turn(
             {name: partial(way, network, pictures) for name, network in networks.items()},

@@ -40,8 +40,7 @@ def reduced(enough: int) -> Iterator[None]:
 
     As far as the shorter side keeps `enough` pixels; 0 decodes them whole, as do all other formats. It is several
     times as fast, since the decoder leaves out the frequencies that would be lost anyway (Pillow's draft mode,
-    libjpeg's scaled inverse DCT). Pixels come out as means of those of the whole, so what is then reduced further
-    differs slightly.
+    libjpeg's scaled inverse DCT). What is then reduced further differs slightly from what the whole would give.
     """
     before = _ENOUGH.set(enough)
     try:

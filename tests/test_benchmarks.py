@@ -28,7 +28,7 @@ def program(monkeypatch: pytest.MonkeyPatch) -> object:
 
 def test_the_page_of_results_is_what_was_measured(program) -> None:
     results = json.loads((BENCHMARKS / "RESULTS.json").read_text(encoding="utf-8"))
-    assert len(results) >= 8
+    assert {"imagenette", "camvid"} <= results.keys()  # docs/labels.md and samples/ send people there
     assert program("run").page(results) == (BENCHMARKS / "RESULTS.md").read_text(encoding="utf-8")
     for name, found in results.items():
         assert found["values"], name

@@ -121,7 +121,7 @@ def test_ci_runs_the_commands_that_install_and_test() -> None:
 
 
 @pytest.mark.slow
-def test_the_first_command_ends_with_pictures(tmp_path: Path) -> None:
+def test_the_first_command_shortened_ends_with_pictures(tmp_path: Path) -> None:
     """The command that a newcomer types, a seventh as long; samples/sketch_to_image/ has it whole."""
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     first = next(command for command in commands(README) if "sketch_to_image" in command)

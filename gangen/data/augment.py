@@ -53,7 +53,8 @@ class Augment:
             tenth of it, in turns of the colour wheel. Where both pictures of a pair are given, both vary
             alike; where the input is drawn from the picture, it is drawn afterwards.
         draft: let JPEGs that are far larger than needed be decoded at a part of their size; see
-            `gangen.images.reduced`. What comes out differs slightly.
+            `gangen.images.reduced`. What comes out differs slightly. Of no effect on pictures that must fit
+            others: pairs, halves, and pictures with masks.
 
     Raises:
         DataError: a value is out of its range.

@@ -47,8 +47,8 @@ class Common:
     bfloat16; fp16 for float16 (on a GPU that lacks bfloat16). By default what `accelerate launch` says, and tf32
     for what remains in float32."""
     compile: bool = False
-    """Compile the networks (torch.compile): the first steps of each phase take a minute or more, the others less
-    time. Results differ by rounding."""
+    """Compile the networks (torch.compile), which long trainings gain by: the first steps of each phase take a
+    minute or more, the others less time. Results differ by rounding, and by what dropout draws."""
     threads: int = 0
     """CPU threads of each process, where there is no GPU; 0 shares all cores."""
     log_every: int = 20
@@ -74,7 +74,8 @@ class Drafts:
 
     draft: bool = False
     """Decode JPEGs that are far larger than needed at a half, a quarter or an eighth of their size: several times
-    as fast, and more of them fit into --keep. Pictures differ slightly."""
+    as fast, and more of them fit into --keep. Pictures differ slightly. Of no effect on pictures that come in
+    pairs, which must fit each other, nor without --data."""
 
 
 @dataclass(kw_only=True)

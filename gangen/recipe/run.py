@@ -24,6 +24,7 @@ from gangen.recipe.flags import Common, Flags, check_ranges, plain, plain_path
 from gangen.recipe.folder import choose_folder, differences, launched
 from gangen.report import phase_table, write_report
 from gangen.train import Callback, Health, Interrupted, Phase, Tracking, Trainer, launch, set_seed, steps_of
+from gangen.train.compiled import check_compiler
 from gangen.train.showing import shown
 from gangen.train.tracking import check_tracker
 
@@ -43,6 +44,8 @@ class Run:
         flags = dataclasses.replace(flags, data=plain_path(flags.data))
         self.recipe, self.flags = recipe, flags
         check_ranges(flags)
+        if flags.compile:
+            check_compiler()
         tracks = [check_tracker(name) for name in flags.track]
         # Chosen by the main process alone: a folder that one process has made is taken for the next.
         self.accelerator = launch(precision=flags.precision, threads=flags.threads)

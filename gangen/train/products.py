@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 WEIGHTS_A_PLACE = 8192
-"""From how many weights for each place of the smaller map on, over the whole batch: measured, see
-docs/performance.md."""
+"""From how many weights for each place of the smaller map on, over the whole batch. Below that, products of 3x3
+kernels cost more than convolutions on an AMD EPYC with two cores."""
 
 Pair = int | Sequence[int]
 
@@ -53,20 +53,19 @@ def _as_product(
     groups: int = 1,
 ) -> Tensor | None:
     """`torch.nn.functional.conv2d` as a product; None where it had better not be one."""
-    if isinstance(padding, str) or not _plain(input, weight, dilation, groups):
+    steps, rims = _two(stride), _two(padding)
+    if steps is None or rims is None or not _plain(input, weight, bias, dilation, groups, channels=1):
         return None
     sides = [
         (side + 2 * rim - kernel) // step + 1
-        for side, rim, kernel, step in zip(
-            input.shape[2:], _two(padding), weight.shape[2:], _two(stride), strict=True
-        )
+        for side, rim, kernel, step in zip(input.shape[2:], rims, weight.shape[2:], steps, strict=True)
     ]
     count = len(input)
-    if not _pays(weight, count * sides[0] * sides[1]):
+    if min(sides) < 1 or not _pays(weight, count * sides[0] * sides[1]):
         return None
-    patches = F.unfold(input, weight.shape[2:], padding=padding, stride=stride)  # type: ignore[arg-type]
+    patches = F.unfold(input, weight.shape[2:], padding=rims, stride=steps)
     laid = patches.transpose(0, 1).flatten(1)  # (in * kernel, N * places)
-    answer = (weight.flatten(1) @ laid).unflatten(1, (count, *sides)).transpose(0, 1)
+    answer = (weight.flatten(1) @ laid).unflatten(1, (count, *sides)).transpose(0, 1).contiguous()
     return answer if bias is None else answer + bias.view(-1, 1, 1)
 
 
@@ -81,29 +80,62 @@ def _transposed_as_product(
     dilation: Pair = 1,
 ) -> Tensor | None:
     """`torch.nn.functional.conv_transpose2d`, likewise: the patches that it lays down are added up."""
-    if not _plain(input, weight, dilation, groups) or not _pays(weight, len(input) * input[0, 0].numel()):
+    steps, rims, ends = _two(stride), _two(padding), _two(output_padding)
+    if steps is None or rims is None or ends is None:
+        return None
+    if not _plain(input, weight, bias, dilation, groups, channels=0):
+        return None
+    if not _pays(weight, len(input) * input.shape[2] * input.shape[3]):
         return None
     sides = [
         (side - 1) * step - 2 * rim + kernel + more
-        for side, step, rim, kernel, more in zip(
-            input.shape[2:], _two(stride), _two(padding), weight.shape[2:], _two(output_padding), strict=True
-        )
+        for side, step, rim, kernel, more in zip(input.shape[2:], steps, rims, weight.shape[2:], ends, strict=True)
     ]
     laid = weight.flatten(1).mT @ input.transpose(0, 1).flatten(1)  # (out * kernel, N * places)
     patches = laid.unflatten(1, (len(input), -1)).transpose(0, 1)
-    answer = F.fold(patches, sides, weight.shape[2:], padding=padding, stride=stride)  # type: ignore[arg-type]
+    answer = F.fold(patches, sides, weight.shape[2:], padding=rims, stride=steps)  # type: ignore[arg-type]
     return answer if bias is None else answer + bias.view(-1, 1, 1)
 
 
-def _plain(input: Tensor, weight: Tensor, dilation: Pair, groups: int) -> bool:
-    """Whether it is a batch in float32 on a CPU, without groups or dilation."""
-    single = input.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    return input.device.type == "cpu" and input.ndim == 4 and single and groups == 1 and _two(dilation) == (1, 1)
+def _plain(
+    input: Tensor, weight: Tensor, bias: Tensor | None, dilation: Pair, groups: int, *, channels: int
+) -> bool:
+    """Whether all is as it mostly is: a batch on a CPU, float32, no groups or dilation, weights in a row.
+
+    What torch would refuse is not plain either, so that torch says why.
+
+    Args:
+        channels: the axis of the weights that is the input's channels.
+    """
+    given = [input, weight] if bias is None else [input, weight, bias]
+    common = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in given)
+    if (
+        not common
+        or _computed_again()
+        or torch.is_autocast_enabled("cpu")
+        or groups != 1
+        or _two(dilation) != (1, 1)
+    ):
+        return False
+    if input.layout != torch.strided or input.ndim != 4 or weight.ndim != 4 or not weight.is_contiguous():
+        return False
+    return len(input) > 0 and input.shape[1] == weight.shape[channels]
+
+
+def _computed_again() -> bool:
+    """Whether this may be a checkpointed part of a network, which the backward pass, out of reach, computes again.
+
+    Such a part runs without gradients (reentrant), or with hooks on what is saved for the backward pass.
+    """
+    return not torch.is_grad_enabled() or torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
 
 
 def _pays(weight: Tensor, places: int) -> bool:
-    return weight.numel() >= WEIGHTS_A_PLACE * places
+    return 0 < places * WEIGHTS_A_PLACE <= weight.numel()
 
 
-def _two(size: Pair) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+def _two(size: Pair | str) -> tuple[int, int] | None:
+    """Down and across; None for what is neither a number nor a pair of them."""
+    if isinstance(size, int):
+        return size, size
+    return (size[0], size[1]) if isinstance(size, (tuple, list)) and len(size) == 2 else None

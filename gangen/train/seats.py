@@ -267,6 +267,10 @@ def _wrap(network: nn.Module, accelerator: Accelerator) -> nn.Module:
 
 
 def _has_graph(value: Any) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return any(map(_has_graph, value))
     return isinstance(value, Tensor) and value.requires_grad
 
 

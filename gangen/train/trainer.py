@@ -56,7 +56,9 @@ class Trainer:
         save_every: steps between checkpoints; 0 saves at the phases' ends only.
         keep: checkpoints that stay.
         non_finite: what happens when a loss is infinite or no number.
-        compile: "inductor", or another backend of `torch.compile`, to compile each network; None not to.
+        compile: "inductor", or another backend of `torch.compile`, to compile each network; None not to. A loss
+            may hold a slope of the player's own network at its input, but no other: what is compiled has none of
+            second order.
 
     Attributes:
         phase, phase_index, step, total: where it is. `step` counts the phase's completed steps, `total` all.

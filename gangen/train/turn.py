@@ -67,7 +67,7 @@ def _learn(trainer: Trainer, seats: list[Seat]) -> Terms:
 
 
 def small_maps(trainer: Trainer) -> AbstractContextManager[Any]:
-    """Convolutions as products where that pays: on CPUs, unless the compiler decides."""
+    """Convolutions as products where that pays: on CPUs. What is to be compiled is left as it is."""
     on_cpu = trainer.accelerator.device.type == "cpu"
     return SmallMaps() if on_cpu and trainer.compile is None else nullcontext()
 

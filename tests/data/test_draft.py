@@ -80,14 +80,12 @@ def test_samples_are_nearly_the_same_and_as_large(tmp_path: Path, packed: bool) 
     drafted, held_out = open_pictures(
         place, size=32, augment=Augment(32, flip=False, scale=(1.0, 1.0), draft=True)
     )
-    seen = 0
+    assert drafted.read(0)[1][0].size == (960 // 8, 640 // 8)
     for number in range(len(plain)):
         one, other = plain[number].target, drafted[number].target
-        seen += int((one != other).any())
         assert one.shape == other.shape == (3, 32, 32)
         # Where the crop begins is drawn in whole pixels of what was decoded.
         assert (one.mean((1, 2)) - other.mean((1, 2))).abs().max() < 0.1
-    assert seen > 0
     # What is validated on stays as it is.
     assert held_out.read(0)[1][0].size == SIZE
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from gangen.data import Batch
 from gangen.losses import l1, r1
@@ -24,6 +25,7 @@ def both(layer: nn.Module, pictures: Tensor) -> tuple[Any, Any]:
         answer = layer(given)
         shape = torch.linspace(-1, 1, answer.numel()).view_as(answer)
         gradients = torch.autograd.grad((answer * shape).sum(), [given, *layer.parameters()])
+        assert answer.is_contiguous()  # so that it can be viewed in another shape
         return type(answer.grad_fn).__name__, [answer, *gradients]
 
     plain = found()
@@ -80,6 +82,40 @@ def test_bfloat16_is_left_alone() -> None:
     assert plain.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape", "message"),
+    [
+        (nn.Conv2d(256, 512, 3), (1, 128, 3, 3), "channels"),
+        (nn.Conv2d(512, 512, 3), (1, 512, 2, 2), "[Kk]ernel size"),
+        (nn.ConvTranspose2d(512, 256, 3), (1, 256, 2, 2), "channels"),
+    ],
+)
+def test_what_torch_refuses_it_refuses_itself(layer: nn.Module, shape: tuple[int, ...], message: str) -> None:
+    with SmallMaps(), pytest.raises(RuntimeError, match=message):
+        layer(torch.zeros(shape))
+
+
+def test_nothing_comes_of_nothing() -> None:
+    layer = nn.ConvTranspose2d(512, 256, 4, 2, 1)
+    with SmallMaps():
+        assert layer(torch.zeros(0, 512, 2, 2)).shape == (0, 256, 4, 4)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_what_is_computed_again_in_the_backward_pass_is_computed_alike(reentrant: bool) -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 512, 3, 2, 1), nn.ReLU(), nn.Conv2d(512, 512, 3, 2, 1), nn.Conv2d(512, 3, 1)
+    )
+
+    def imitate(nets: Any, batch: Batch) -> dict[str, Tensor]:
+        given = batch.input.requires_grad_()
+        return {"pixel": checkpoint(nets.generator, given, use_reentrant=reentrant).square().mean()}
+
+    trainer = Trainer(None, Toys(8), batch_size=2)
+    trainer.fit([Phase("alone", [Player("generator", network, imitate)], 2)])
+    assert trainer.total == 2
+
+
 def test_a_slope_has_a_slope_itself() -> None:
     """As the R1 penalty of a critic needs it."""
     torch.manual_seed(0)
@@ -93,6 +129,7 @@ def test_a_slope_has_a_slope_itself() -> None:
     plain = slopes()
     with SmallMaps():
         product = slopes()
+    assert not all(map(torch.equal, product, plain))  # it was at work
     for ours, theirs in zip(product, plain, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-8)
 
