@@ -1,15 +1,18 @@
 """JPEGs that are far larger than needed are decoded at a part of their size, where that is asked for."""
 
 import io
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from gangen import images
-from gangen.data import Augment, Centre, open_classes, open_masks, open_pairs, open_pictures, pack
+from gangen.data import Augment, Centre, from_noise, open_classes, open_masks, open_pairs, open_pictures, pack
 from gangen.data.augment import needed
+from gangen.data.streams import Place
 from tests.data.pictures import landscape
 
 SIZE = (960, 640)
@@ -88,6 +91,30 @@ def test_samples_are_nearly_the_same_and_as_large(tmp_path: Path, packed: bool) 
         assert (one.mean((1, 2)) - other.mean((1, 2))).abs().max() < 0.1
     # What is validated on stays as it is.
     assert held_out.read(0)[1][0].size == SIZE
+
+
+@pytest.mark.parametrize("noise", [False, True])
+def test_a_stream_is_drafted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: bool) -> None:
+    pack(photographs(tmp_path / "photographs"), tmp_path / "shards")
+    place = f"stream:{tmp_path / 'shards'}"
+    stream, _ = open_pictures(place, size=32, augment=Augment(32, draft=True))
+    made = from_noise(stream, 8) if noise else stream
+    sizes, decode = [], images.decode
+
+    def seen(*arguments: Any) -> Image.Image:
+        decoded = decode(*arguments)
+        sizes.append(decoded.size)
+        return decoded
+
+    monkeypatch.setattr(images, "decode", seen)
+    samples = list(islice(made.lane(0, 1, 0, Place()), 4))
+    assert len(samples) == 4
+    assert set(sizes) == {(960 // 8, 640 // 8)}
+
+
+def test_what_is_kept_is_the_draft(tmp_path: Path) -> None:
+    train, _ = open_pictures(photographs(tmp_path / "all"), size=32, augment=Augment(32, draft=True), keep=1)
+    assert [train.read(0)[1][0].size for _ in range(2)] == [(960 // 8, 640 // 8)] * 2
 
 
 def test_pictures_that_must_fit_others_are_read_whole(tmp_path: Path) -> None:

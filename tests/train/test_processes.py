@@ -34,7 +34,8 @@ out = Path(sys.argv[1])
 accelerator = launch(threads=1)
 replicas, validation = Replicas(), Validation(Toys(7), [L1], batch_size=2)
 trainer = Trainer(
-    out, Toys(10), batch_size=2, callbacks=[replicas, validation], accelerator=accelerator, save_every=4
+    out, Toys(10), batch_size=2, callbacks=[replicas, validation], accelerator=accelerator, save_every=4,
+    compile=sys.argv[2] if len(sys.argv) > 2 else None,
 )
 game = Game(Adaptive(critic=1.9, max_turn=3), accumulate=2)
 for network in (game.generator, game.critic):  # as if each process had drawn its own weights
@@ -79,10 +80,11 @@ def torchrun(processes: int, *command: str, cpu: bool = True) -> subprocess.Comp
 
 
 @pytest.mark.slow
-def test_replicas_are_equal_after_each_phase(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", [[], ["aot_eager"]], ids=["plain", "compiled"])
+def test_replicas_are_equal_after_each_phase(tmp_path: Path, backend: list[str]) -> None:
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
-    done = torchrun(2, str(script), str(tmp_path / "run"))
+    done = torchrun(2, str(script), str(tmp_path / "run"), *backend)
     assert done.returncode == 0, done.stderr[-3000:]
     processes, spread = json.loads((tmp_path / "run" / "spread.json").read_text())
     assert processes == 2
