@@ -4,8 +4,8 @@
     python benchmarks/gan_step.py            # about 10 minutes on two CPU cores
 
 Timed are one step of each player on one batch of pairs, by the library's own loop, in train mode, with optimizers,
-over some steps a round; all contestants take turns in one process, the peers with memory as a Python program
-has it. Losses are an L1 distance and binary cross-entropy on the critic's logits.
+over some steps a round. All contestants take turns, each in a process of its own, with memory and threads as it
+sets them or leaves them. Losses are an L1 distance and binary cross-entropy on the critic's logits.
 
     gangen                      `Trainer`, with the networks of the sketch recipe, but that the critic sees the
                                 picture alone, as fastai's does; both players learn from each batch (`Together`)
@@ -26,6 +26,7 @@ import contextlib
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,10 @@ from limit import rates
 from pix2pix import Patches70, UNet256, steps
 from ready import Ready
 from reporting import Found, Table, tell
-from timing import device, in_turn, now
+from timing import device, in_turn_apart, now
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
-from torch.utils.flop_counter import FlopCounterMode
 
 from gangen.data import Batch
 from gangen.losses import bce, critic_terms, l1
@@ -68,7 +68,7 @@ class Settings:
     """Pictures a batch."""
     steps: int = 2
     """Steps of each player in a round."""
-    rounds: int = 11
+    rounds: int = 9
     """How often each is timed."""
     out: Path | None = None
     """JSON file for the result."""
@@ -229,50 +229,38 @@ def fastai_networks(settings: Settings) -> tuple[nn.Module, nn.Module]:
     return create_unet_model(getattr(models, settings.body), 3, side, pretrained=False, **extras), gan_critic()
 
 
-def contestants(settings: Settings) -> dict[str, Contestant]:
-    def ours(**patches: int) -> tuple[nn.Module, nn.Module]:
-        critic = PatchCritic(3, width=32, norm="instance", spectral=False, **patches)
-        return UNet(Body(settings.body), ImageHead(3)), critic
-
-    coarse, fine = {"layers": 2, "shrink": 4}, {"layers": 3}
-
-    def pix2pix() -> tuple[nn.Module, nn.Module]:
-        return UNet256(settings.size), Patches70()
-
-    return {
-        OURS: by_gangen(settings, *ours(**coarse), conditional=False, pixel=1.0, opinion=0.02),
-        FINE: by_gangen(settings, *ours(**fine), conditional=False, pixel=1.0, opinion=0.02),
-        MIXED: by_fastai(settings, *ours(**coarse)),
-        FASTAI: by_fastai(settings, *fastai_networks(settings)),
-        OUR_PIX2PIX: by_gangen(settings, *pix2pix(), conditional=True, pixel=100.0, opinion=1.0),
-        PIX2PIX: by_hand(settings, *pix2pix()),
-    }
-
-
-def giga_flop(work: Contestant) -> float:
-    """GFLOP of a round."""
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops() / 1e9
+def contestant(name: str, settings: Settings) -> Contestant:
+    """One of them, made in its own process."""
+    torch.manual_seed(0)
+    if name == FASTAI:
+        return by_fastai(settings, *fastai_networks(settings))
+    if name in (PIX2PIX, OUR_PIX2PIX):
+        networks = UNet256(settings.size), Patches70()
+        if name == PIX2PIX:
+            return by_hand(settings, *networks)
+        return by_gangen(settings, *networks, conditional=True, pixel=100.0, opinion=1.0)
+    patches = {"layers": 3} if name == FINE else {"layers": 2, "shrink": 4}
+    critic = PatchCritic(3, width=32, norm="instance", spectral=False, **patches)  # type: ignore[arg-type]
+    generator = UNet(Body(settings.body), ImageHead(3))
+    if name == MIXED:
+        return by_fastai(settings, generator, critic)
+    return by_gangen(settings, generator, critic, conditional=False, pixel=1.0, opinion=0.02)
 
 
 def main(settings: Settings) -> None:
     launch()
-    torch.manual_seed(0)
     limit = rates().training
-    playing = contestants(settings)
-    usual = [MIXED, FASTAI, PIX2PIX]
-    timed = in_turn(playing, settings.rounds, as_they_come=usual)
+    timed = in_turn_apart({name: partial(contestant, name, settings) for name in BESIDE}, settings.rounds)
     rows, values = [], {}
     for name, beside in BESIDE.items():
-        seconds = timed[name].median / settings.steps
-        flop = giga_flop(playing[name]) / settings.steps
-        ratio = timed[beside].ratio(timed[name])
+        seconds = timed[name][0].median / settings.steps
+        flop = timed[name][1] / settings.steps
+        ratio = timed[beside][0].ratio(timed[name][0])
         share = flop / seconds / limit
         times = "1" if name == beside else str(ratio)
         numbers = [f"{seconds:.3f}", f"{seconds / settings.batch_size:.3f}", times, f"{flop:.0f}", f"{share:.0%}"]
         rows.append([name, *numbers])
-        values[name] = {"seconds": timed[name].seconds, "ratio": vars(ratio), "GFLOP": flop, "share": share}
+        values[name] = {"seconds": timed[name][0].seconds, "ratio": vars(ratio), "GFLOP": flop, "share": share}
     heads = ["", "seconds, both steps", "a picture", "time, of gangen's", "GFLOP", "of the limit"]
     about = (
         f"{settings.size}x{settings.size}, batches of {settings.batch_size}, {settings.body}, float32; medians of "

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import math
+import multiprocessing
 import os
 import resource
 import statistics
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from gangen.train.memory import keep_freed_memory
 
@@ -97,6 +101,59 @@ def in_turn(
                 if turn >= warmup:
                     seconds[name].append(now() - begun if told is None else told)
     return {name: Timing(tuple(each)) for name, each in seconds.items()}
+
+
+def in_turn_apart(
+    contestants: Mapping[str, Callable[[], Callable[[], float]]], rounds: int, warmup: int = 1
+) -> dict[str, tuple[Timing, float]]:
+    """As `in_turn`, each in a process of its own, which only works when it has its turn.
+
+    What one library sets there, such as how memory is kept and how many threads there are, neither helps nor
+    hinders another.
+
+    Args:
+        contestants: each makes, in its process, what works and gives the seconds that count. They can be pickled.
+        rounds: how often each is timed.
+        warmup: rounds before, which do not count.
+
+    Returns:
+        For each its times, and the GFLOP of a round.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    with ExitStack() as stack:
+        pipes = {}
+        for name, make in contestants.items():
+            pipes[name], theirs = spawn.Pipe()
+            process = spawn.Process(target=_take_turns, args=(make, theirs), daemon=True)
+            process.start()
+            theirs.close()  # so that reading ends with the process, whatever ends it
+            stack.callback(process.kill)
+        for turn in range(warmup + rounds):
+            for name, pipe in pipes.items():
+                pipe.send(False)
+                took = pipe.recv()
+                if turn >= warmup:
+                    seconds[name].append(took)
+        flop = {}
+        for name, pipe in pipes.items():
+            pipe.send(True)
+            flop[name] = pipe.recv()
+    return {name: (Timing(tuple(each)), flop[name]) for name, each in seconds.items()}
+
+
+def _take_turns(make: Callable[[], Callable[[], float]], pipe: Any) -> None:
+    """Be a contestant: at each False work and tell the seconds, at a True tell the GFLOP of it."""
+    work = make()
+    while True:
+        pipe.send(giga_flop(work) if pipe.recv() else work())
+
+
+def giga_flop(work: Callable[[], object]) -> float:
+    """GFLOP of some work, as torch counts them, a multiply-add as two."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops() / 1e9
 
 
 def memory_as_it_comes() -> None:

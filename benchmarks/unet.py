@@ -26,9 +26,8 @@ import torch
 import tyro
 from limit import rates
 from reporting import Found, Table, tell
-from timing import device, in_turn, now, peak_memory
+from timing import device, giga_flop, in_turn, now, peak_memory
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
 from gangen.nets import Body, ImageHead, UNet
@@ -88,13 +87,6 @@ def forward(network: nn.Module, pictures: Tensor) -> None:
 def both_ways(network: nn.Module, pictures: Tensor) -> None:
     network(pictures).square().mean().backward()
     network.zero_grad(set_to_none=True)
-
-
-def giga_flop(work: Callable[[], object]) -> float:
-    """GFLOP of some work."""
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops() / 1e9
 
 
 def memory(name: str, body: str, size: int, batch_size: int) -> float:
