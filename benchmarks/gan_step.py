@@ -240,7 +240,7 @@ def contestant(name: str, settings: Settings) -> Contestant:
             return by_hand(settings, *networks)
         return by_gangen(settings, *networks, conditional=True, pixel=100.0, opinion=1.0)
     patches = {"layers": 3} if name == FINE else {"layers": 2, "shrink": 4}
-    critic = PatchCritic(3, width=32, norm="instance", spectral=False, **patches)  # type: ignore[arg-type]
+    critic = PatchCritic(3, width=32, norm="instance", spectral=False, **patches)
     generator = UNet(Body(settings.body), ImageHead(3))
     if name == MIXED:
         return by_fastai(settings, generator, critic)
