@@ -44,11 +44,10 @@ RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 _GAME = "--weights none --generator-steps {steps} --critic-steps 1 --adversarial-steps {steps}"
 SHORT = {
     **dict.fromkeys(("sketch_to_image", "colorization", "super_resolution", "restoration"), _GAME),
-    "style_transfer": "--generator-steps {steps}",
     "vanilla_gan": "--steps {steps}",
     **dict.fromkeys(("segmentation", "classification", "siamese"), "--weights none --frozen-epochs 0 --epochs 1"),
 }
-"""Flags that shorten each recipe and leave the rest as it is by default."""
+"""Flags that shorten each recipe and leave the rest as it is by default. That of style transfer wants weights."""
 SIGMA = 2.0
 """Of the blurs, in pixels, so that both ways do the same work."""
 
