@@ -47,8 +47,8 @@ class Common:
     bfloat16; fp16 for float16 (on a GPU that lacks bfloat16). By default what `accelerate launch` says, and tf32
     for what remains in float32."""
     compile: bool = False
-    """Compile the networks (torch.compile), which long trainings gain by: the first steps of each phase take a
-    minute or more, the others less time. Results differ by rounding, and by what dropout draws."""
+    """Compile the networks (torch.compile), meant for long trainings on GPUs: the first steps of each phase take a
+    minute or more. On CPUs it mostly does not pay. Results differ by rounding, and by what dropout draws."""
     threads: int = 0
     """CPU threads of each process, where there is no GPU; 0 shares all cores."""
     log_every: int = 20
