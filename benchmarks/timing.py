@@ -1,4 +1,4 @@
-"""How contestants are timed: in turn, round after round, in one process, so that unrest meets all alike."""
+"""How contestants are timed: in turn, round after round, so that unrest meets all alike."""
 
 from __future__ import annotations
 

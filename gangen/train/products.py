@@ -21,12 +21,12 @@ class SmallMaps(TorchFunctionMode):
     """Within this block, convolutions whose weights outnumber the places they are applied to become products.
 
     oneDNN, which computes convolutions on CPUs, arranges all weights anew in each pass, and again their gradient.
-    Where a map has a few places, as in the innermost layers of a UNet, that takes several times as long as the
-    convolution. There the patches are laid side by side (im2col; Chellapilla et al. 2006, "High Performance
+    Where a map has a few places, as in the innermost layers of a UNet, that costs more than the multiplications.
+    There the patches are laid side by side (im2col; Chellapilla et al. 2006, "High Performance
     Convolutional Neural Networks for Document Processing") and multiplied by the weights as they lie.
 
-    What comes out differs by rounding alone. On GPUs, in lower precision, and with groups or dilation, nothing is
-    changed.
+    What comes out differs by rounding alone. On GPUs, in lower precision, with groups or dilation, without
+    gradients, and in parts that the backward pass computes again (checkpointing), nothing is changed.
     """
 
     def __torch_function__(
