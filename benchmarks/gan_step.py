@@ -22,8 +22,6 @@ convolution's, forward and backward (see limit.py).
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +32,7 @@ import torch
 import tyro
 from limit import rates
 from pix2pix import Patches70, UNet256, steps
+from playing import Loss, losses, playing, small_critic
 from ready import Ready
 from reporting import Found, Table, tell
 from timing import device, in_turn_apart, now
@@ -41,10 +40,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from gangen.data import Batch
-from gangen.losses import bce, critic_terms, l1
 from gangen.nets import Body, ImageHead, PatchCritic, UNet
-from gangen.train import Callback, Phase, Player, Together, Trainer, launch
+from gangen.train import Player, launch
 from gangen.train.optim import adam
 
 OURS, FINE = "gangen", "gangen, 70 pixels"
@@ -63,7 +60,7 @@ class Settings:
     body: str = "resnet34"
     """Of the UNets."""
     size: int = 128
-    """Side of the pictures, in pixels; a power of 2."""
+    """Side of the pictures, in pixels; a power of 2, and 64 or more, which fastai's critic needs."""
     batch_size: int = 4
     """Pictures a batch."""
     steps: int = 2
@@ -74,64 +71,14 @@ class Settings:
     """JSON file for the result."""
 
 
-class Clock(Callback):
-    """How long the steps of a phase took, without its beginning and end."""
-
-    def __init__(self) -> None:
-        self.begun = self.took = 0.0
-
-    def on_phase_start(self, trainer: Trainer) -> None:
-        """Start."""
-        self.begun = now()
-
-    def on_step_end(self, trainer: Trainer) -> None:
-        """Stop, for now."""
-        self.took = now() - self.begun
-
-
-def by_gangen(
-    settings: Settings, generator: nn.Module, critic: nn.Module, conditional: bool, pixel: float, opinion: float
-) -> Contestant:
-    """A trainer whose players both learn from each batch; gives the seconds of its steps.
-
-    Args:
-        settings: of the program.
-        generator: one player.
-        critic: the other.
-        conditional: whether the critic sees the input too.
-        pixel: weight of the L1 distance.
-        opinion: weight of the critic's opinion, in the generator's loss.
-    """
-    data = Ready(64, settings.size)
-    clock, accelerator = Clock(), launch()
-
-    def persuade(nets: Any, batch: Batch) -> dict[str, Tensor]:
-        fake = nets.generator(batch.input)
-        verdict = nets.critic(fake, batch.input) if conditional else nets.critic(fake)
-        return {"pixel": pixel * l1(fake, batch.target), "adversarial": opinion * bce().generator(verdict)}
-
-    def judge(nets: Any, batch: Batch) -> dict[str, Tensor]:
-        condition = batch.input if conditional else None
-        return critic_terms(nets.critic, batch.target, nets.generator(batch.input), bce(), condition=condition)
-
+def by_gangen(settings: Settings, generator: nn.Module, critic: nn.Module, loss: tuple[Loss, Loss]) -> Contestant:
+    """A trainer whose players both learn from each batch; gives the seconds of its steps."""
+    optimizer = adam(betas=(0.5, 0.999))
     players = [
-        Player("critic", critic, judge, lr=2e-4, optimizer=adam(betas=(0.5, 0.999))),
-        Player("generator", generator, persuade, lr=2e-4, optimizer=adam(betas=(0.5, 0.999))),
+        Player("critic", critic, loss[1], lr=2e-4, optimizer=optimizer),
+        Player("generator", generator, loss[0], lr=2e-4, optimizer=optimizer),
     ]
-
-    def work() -> float:
-        with contextlib.redirect_stderr(io.StringIO()):
-            trainer = Trainer(
-                None,
-                data,
-                batch_size=settings.batch_size,
-                callbacks=[clock],
-                accelerator=accelerator,
-            )
-            trainer.fit([Phase("play", players, settings.steps, switcher=Together())])
-        return clock.took
-
-    return work
+    return playing(players, size=settings.size, batch_size=settings.batch_size, steps=settings.steps)
 
 
 class Plain(Dataset[Any]):
@@ -238,13 +185,13 @@ def contestant(name: str, settings: Settings) -> Contestant:
         networks = UNet256(settings.size), Patches70()
         if name == PIX2PIX:
             return by_hand(settings, *networks)
-        return by_gangen(settings, *networks, conditional=True, pixel=100.0, opinion=1.0)
-    patches = {"layers": 3} if name == FINE else {"layers": 2, "shrink": 4}
-    critic = PatchCritic(3, width=32, norm="instance", spectral=False, **patches)
+        return by_gangen(settings, *networks, losses(conditional=True, pixel=100.0, opinion=1.0))
+    fine = PatchCritic(3, width=32, layers=3, norm="instance", spectral=False)
+    critic = fine if name == FINE else small_critic()
     generator = UNet(Body(settings.body), ImageHead(3))
     if name == MIXED:
         return by_fastai(settings, generator, critic)
-    return by_gangen(settings, generator, critic, conditional=False, pixel=1.0, opinion=0.02)
+    return by_gangen(settings, generator, critic, losses())
 
 
 def main(settings: Settings) -> None:
@@ -264,11 +211,9 @@ def main(settings: Settings) -> None:
     heads = ["", "seconds, both steps", "a picture", "time, of gangen's", "GFLOP", "of the limit"]
     about = (
         f"{settings.size}x{settings.size}, batches of {settings.batch_size}, {settings.body}, float32; medians of "
-        f"{settings.rounds} rounds of {settings.steps} steps of each. gangen's players, and pix2pix's, learn "
-        "from one "
-        "batch; fastai's from a batch each. pix2pix is compared with gangen on its networks, whose critic is in "
-        "eval "
-        f"mode while the generator learns by it. The limit is {limit:,.0f} GFLOP/s."
+        f"{settings.rounds} rounds of {settings.steps} steps of each. gangen's players, and pix2pix's, learn from "
+        "one batch; fastai's from a batch each. pix2pix is compared with gangen on its networks, whose critic is "
+        f"in eval mode while the generator learns by it. The limit is {limit:,.0f} GFLOP/s."
     )
     table = Table(heads, rows, about)
     tell(Found("A step of each player", [table], {"limit": limit, **values}, ("fastai",)), settings.out)

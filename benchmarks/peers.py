@@ -1,4 +1,4 @@
-"""What the benchmarks beside other libraries share: one body's weights, equal terms, the table of all runs."""
+"""What whole trainings beside other libraries share: one body's weights, equal terms, the table of all runs."""
 
 from __future__ import annotations
 
@@ -22,35 +22,29 @@ from torchvision import models
 
 from gangen import Learner, weights
 from gangen.labels import IGNORED
-from gangen.metrics import CountMetric, Metrics
+from gangen.metrics import Metrics
+from gangen.metrics.accumulate import AnyMetric
 
 OURS = "gangen"
 
 Answers = Iterable[tuple[Tensor, Tensor]]
-"""Logits or probabilities of classes, and the labels, batch by batch."""
+"""What a network says and what it should have said, batch by batch: logits or probabilities and labels, or
+pictures in [-1, 1]."""
 
 Contestant = Callable[[int, Path], tuple[float, Answers]]
 """Takes a seed and a folder for what it writes, trains, and gives the seconds that took and its answers."""
 
 
 @dataclass(kw_only=True)
-class Settings:
-    """What both benchmarks let be set, whose own settings derive from it."""
+class Runs:
+    """What every benchmark of whole trainings lets be set; its own settings derive from it."""
 
     data: Path
     """The data set's folder, with train/ and val/."""
     weights: Path
-    """A ResNet-34 trained on ImageNet, in torchvision's names."""
-    epochs: int = 3
-    """Passes over the data after the first, in which the body is held."""
+    """The body's weights, a ResNet's trained on ImageNet, in torchvision's names."""
     batch_size: int = 8
     """Pictures a batch."""
-    lr: float = 2e-3
-    """Peak rate of the head, while the body is held."""
-    zoom: float = 1.5
-    """By how much training pictures are enlarged at most."""
-    lighting: float = 0.2
-    """How far brightness and contrast vary."""
     workers: int = 1
     """Processes that read pictures."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -59,10 +53,24 @@ class Settings:
     """JSON file for the result."""
 
 
+@dataclass(kw_only=True)
+class Settings(Runs):
+    """What those let be set in which a pretrained body is tuned."""
+
+    epochs: int = 3
+    """Passes over the data after the first, in which the body is held."""
+    lr: float = 2e-3
+    """Peak rate of the head, while the body is held."""
+    zoom: float = 1.5
+    """By how much training pictures are enlarged at most."""
+    lighting: float = 0.2
+    """How far brightness and contrast vary."""
+
+
 def compare(
     contestants: Mapping[str, Contestant],
-    settings: Settings,
-    metrics: Callable[[], Sequence[CountMetric]],
+    settings: Runs,
+    metrics: Callable[[], Sequence[AnyMetric]],
     title: str,
     about: str,
     packages: Sequence[str] = ("torchvision", "fastai"),
@@ -90,9 +98,7 @@ def compare(
     tell(found(title, about, runs, packages), settings.out)
 
 
-def train_and_judge(
-    train: Contestant, seed: int, metrics: Callable[[], Sequence[CountMetric]]
-) -> dict[str, float]:
+def train_and_judge(train: Contestant, seed: int, metrics: Callable[[], Sequence[AnyMetric]]) -> dict[str, float]:
     """What its answers are worth, and the seconds that training took; in a process of its own."""
     # Which would otherwise start those that read its data as it was started itself: at length, from nothing.
     multiprocessing.set_start_method("fork" if sys.platform == "linux" else None, force=True)
@@ -146,9 +152,19 @@ def fastai_variations(settings: Settings) -> list[Any]:
 
 def on_imagenet_scale(pictures: Tensor) -> Tensor:
     """Pictures (N, 3, H, W) in [-1, 1] as classifiers of ImageNet take them."""
-    mean = pictures.new_tensor(weights.IMAGENET_MEAN).view(3, 1, 1)
-    std = pictures.new_tensor(weights.IMAGENET_STD).view(3, 1, 1)
+    mean, std = _imagenet(pictures)
     return ((pictures + 1) / 2 - mean) / std
+
+
+def in_range(pictures: Tensor) -> Tensor:
+    """Pictures on that scale, in [-1, 1] again; what is beyond is clamped."""
+    mean, std = _imagenet(pictures)
+    return ((pictures * std + mean) * 2 - 1).clamp(-1, 1)
+
+
+def _imagenet(pictures: Tensor) -> tuple[Tensor, Tensor]:
+    mean, std = (pictures.new_tensor(each) for each in (weights.IMAGENET_MEAN, weights.IMAGENET_STD))
+    return mean.view(3, 1, 1), std.view(3, 1, 1)
 
 
 def fastai_arch(name: str, file: Path) -> Callable[..., nn.Module]:
@@ -172,7 +188,7 @@ def fastai_arch(name: str, file: Path) -> Callable[..., nn.Module]:
 def answers(
     network: Callable[[Tensor], Tensor], data: Dataset[Any], place: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits and labels of a network in eval mode, which takes pictures in [-1, 1], on all of `data`."""
+    """What a network in eval mode, which takes pictures in [-1, 1], says to all of `data`, and its targets."""
     with torch.inference_mode():
         for batch in DataLoader(data, batch_size=16):
             yield network(batch.input.to(place)).float().cpu(), batch.target
@@ -190,7 +206,7 @@ def fastai_answers(learner: Any, ignored: int | None = None) -> Iterator[tuple[T
     yield found, labels if ignored is None else labels.where(labels != ignored, IGNORED)
 
 
-def judge(answered: Answers, metrics: Sequence[CountMetric]) -> dict[str, float]:
+def judge(answered: Answers, metrics: Sequence[AnyMetric]) -> dict[str, float]:
     """Metrics of answers and their labels, counted over all of them."""
     counted = Metrics(metrics)
     for output, target in answered:

@@ -30,7 +30,7 @@ from gangen.files import write_json, write_text
 FOLDER = Path(__file__).resolve().parent
 PROGRAMS = ("limit", "unet", "gan_step", "tried", "overhead", "data", "inference", "start", "scale")
 """In the order of the page. They need nothing but an installation."""
-ON_DATA = ("imagenette", "camvid", "learning", "reading", "checkpoints")
+ON_DATA = ("imagenette", "camvid", "sketches", "learning", "reading", "checkpoints")
 """They take long, or data of yours; they run when they are named."""
 HEAD = """# Results
 

@@ -10,8 +10,6 @@ times as long.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -21,16 +19,14 @@ from typing import Any
 
 import torch
 import tyro
-from gan_step import Clock
-from ready import Ready
+from playing import Loss, losses, playing, small_critic
 from reporting import Found, Table, tell
 from timing import device, in_turn
 from torch import Tensor
 
 from gangen.data import Batch
-from gangen.losses import bce, critic_terms, l1
-from gangen.nets import Body, ImageHead, PatchCritic, UNet
-from gangen.train import Alternate, Phase, Player, Together, Trainer, launch, products
+from gangen.nets import Body, ImageHead, UNet
+from gangen.train import Alternate, Player, launch, products
 from gangen.train.optim import OptimizerFactory, adam, decay_groups
 
 AS_IT_IS = "as it is"
@@ -100,42 +96,33 @@ def contestant(settings: Settings, way: Way) -> Callable[[], float]:
     """A trainer that plays so; gives the seconds of its steps."""
     torch.manual_seed(0)
     generator = UNet(Body(settings.body), ImageHead(3)).to(memory_format=way.layout)
-    critic = PatchCritic(3, width=32, layers=2, shrink=4, norm="instance", spectral=False)
-    critic = critic.to(memory_format=way.layout)
-    data, clock, accelerator = Ready(64, settings.size), Clock(), launch()
+    critic = small_critic().to(memory_format=way.layout)
 
-    def laid_out(batch: Batch) -> tuple[Tensor, Tensor]:
-        return tuple(part.contiguous(memory_format=way.layout) for part in batch[:2])  # type: ignore[return-value]
+    def so(loss: Loss) -> Loss:
+        def within(nets: Any, batch: Batch) -> dict[str, Tensor]:
+            given, target = (part.contiguous(memory_format=way.layout) for part in batch[:2])
+            with way.precision():
+                return loss(nets, batch._replace(input=given, target=target))
 
-    def persuade(nets: Any, batch: Batch) -> dict[str, Tensor]:
-        given, target = laid_out(batch)
-        with way.precision():
-            fake = nets.generator(given)
-            return {"pixel": l1(fake, target), "adversarial": 0.02 * bce().generator(nets.critic(fake))}
+        return within
 
-    def judge(nets: Any, batch: Batch) -> dict[str, Tensor]:
-        given, target = laid_out(batch)
-        with way.precision():
-            return critic_terms(nets.critic, target, nets.generator(given), bce())
-
+    persuade, judge = losses()
     players = [
-        Player("critic", critic, judge, lr=2e-4, optimizer=way.optimizer),
-        Player("generator", generator, persuade, lr=2e-4, optimizer=way.optimizer),
+        Player("critic", critic, so(judge), lr=2e-4, optimizer=way.optimizer),
+        Player("generator", generator, so(persuade), lr=2e-4, optimizer=way.optimizer),
     ]
-    switcher = Alternate(critic=1, generator=1) if way.turns else Together()
-    phase = Phase("play", players, settings.steps * (2 if way.turns else 1), switcher=switcher)
+    play = playing(
+        players,
+        size=settings.size,
+        batch_size=settings.batch_size,
+        steps=settings.steps * (2 if way.turns else 1),
+        switcher=Alternate(critic=1, generator=1) if way.turns else None,
+        compile=way.compile,
+    )
 
     def work() -> float:
-        with contextlib.redirect_stderr(io.StringIO()), way.around():
-            Trainer(
-                None,
-                data,
-                batch_size=settings.batch_size,
-                callbacks=[clock],
-                accelerator=accelerator,
-                compile=way.compile,
-            ).fit([phase])
-        return clock.took
+        with way.around():
+            return play()
 
     return work
 
