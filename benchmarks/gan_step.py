@@ -17,7 +17,8 @@ sets them or leaves them. Losses are an L1 distance and binary cross-entropy on 
     pix2pix                     its networks and its step, in plain PyTorch (see pix2pix.py)
 
 The rate is that of the multiplications of a contestant's step, counted by torch, as a share of the best
-convolution's, forward and backward (see limit.py).
+convolution's, forward and backward (see limit.py). Memory is the most that its process had resident, Python and
+libraries included, or on a GPU the most that torch had given out.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from pix2pix import Patches70, UNet256, steps
 from playing import Loss, losses, playing, small_critic
 from ready import Ready
 from reporting import Found, Table, tell
-from timing import device, in_turn_apart, now
+from timing import GPU, device, in_turn_apart, now
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
@@ -59,10 +60,11 @@ class Settings:
 
     body: str = "resnet34"
     """Of the UNets."""
-    size: int = 128
-    """Side of the pictures, in pixels; a power of 2, and 64 or more, which fastai's critic needs."""
-    batch_size: int = 4
-    """Pictures a batch."""
+    size: int = 256 if GPU else 128
+    """Side of the pictures, in pixels: a power of 2, and 64 or more, which fastai's critic needs. By default 128,
+    and 256 on a GPU."""
+    batch_size: int = 32 if GPU else 4
+    """Pictures a batch; by default 4, and 32 on a GPU."""
     steps: int = 2
     """Steps of each player in a round."""
     rounds: int = 9
@@ -200,15 +202,21 @@ def main(settings: Settings) -> None:
     timed = in_turn_apart({name: partial(contestant, name, settings) for name in BESIDE}, settings.rounds)
     rows, values = [], {}
     for name, beside in BESIDE.items():
-        seconds = timed[name][0].median / settings.steps
-        flop = timed[name][1] / settings.steps
-        ratio = timed[beside][0].ratio(timed[name][0])
+        own = timed[name]
+        seconds, flop = own.timing.median / settings.steps, own.gflop / settings.steps
+        ratio = timed[beside].timing.ratio(own.timing)
         share = flop / seconds / limit
         times = "1" if name == beside else str(ratio)
         numbers = [f"{seconds:.3f}", f"{seconds / settings.batch_size:.3f}", times, f"{flop:.0f}", f"{share:.0%}"]
-        rows.append([name, *numbers])
-        values[name] = {"seconds": timed[name][0].seconds, "ratio": vars(ratio), "GFLOP": flop, "share": share}
-    heads = ["", "seconds, both steps", "a picture", "time, of gangen's", "GFLOP", "of the limit"]
+        rows.append([name, *numbers, f"{own.mebibytes:,.0f}"])
+        values[name] = {
+            "seconds": own.timing.seconds,
+            "ratio": vars(ratio),
+            "GFLOP": flop,
+            "share": share,
+            "MiB": own.mebibytes,
+        }
+    heads = ["", "seconds, both steps", "a picture", "time, of gangen's", "GFLOP", "of the limit", "MiB at most"]
     about = (
         f"{settings.size}x{settings.size}, batches of {settings.batch_size}, {settings.body}, float32; medians of "
         f"{settings.rounds} rounds of {settings.steps} steps of each. gangen's players, and pix2pix's, learn from "

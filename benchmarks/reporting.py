@@ -17,6 +17,7 @@ import torch
 
 from gangen.files import write_json
 
+NO_GPU = "no GPU"
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -79,7 +80,7 @@ def tell(found: Found, out: Path | None) -> None:
 def machine() -> str:
     """CPU, cores, and GPU, in words."""
     cores = torch.get_num_threads()
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else NO_GPU
     return f"{_cpu()}, {cores} threads, {gpu}"
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+from reporting import NO_GPU
 from tyro.conf import Positional
 
 from gangen.files import write_json, write_text
@@ -32,6 +33,8 @@ PROGRAMS = ("limit", "unet", "gan_step", "tried", "overhead", "data", "inference
 """In the order of the page. They need nothing but an installation."""
 ON_DATA = ("imagenette", "camvid", "sketches", "learning", "reading", "checkpoints")
 """They take long, or data of yours; they run when they are named."""
+ON_GPU = " (GPU)"
+"""Marks the results that a GPU gave, which stand beside those of the CPU."""
 HEAD = """# Results
 
 Written by `python benchmarks/run.py`, which see. Every figure stands under the command that measured it, with
@@ -79,11 +82,13 @@ def run(name: str, flags: list[str]) -> bool:
 
 
 def kept(name: str, found: dict[str, Any]) -> None:
-    """Put what a program found in its place in both files."""
+    """Put what a program found in its place in both files: that of the CPU, or that of a GPU."""
     store = FOLDER / "RESULTS.json"
     results = json.loads(store.read_text(encoding="utf-8")) if store.is_file() else {}
-    results[name] = found
-    ordered = {known: results[known] for known in (*PROGRAMS, *ON_DATA) if known in results}
+    on_gpu = not found["measured"]["machine"].endswith(NO_GPU)
+    results[f"{name}{ON_GPU}" if on_gpu else name] = found
+    order = [f"{known}{where}" for known in (*PROGRAMS, *ON_DATA) for where in ("", ON_GPU)]
+    ordered = {key: results[key] for key in order if key in results}
     write_json(store, ordered)
     write_text(FOLDER / "RESULTS.md", page(ordered))
 
@@ -91,11 +96,11 @@ def kept(name: str, found: dict[str, Any]) -> None:
 def page(results: dict[str, Any]) -> str:
     """RESULTS.md, from what is in RESULTS.json."""
     sections = [HEAD]
-    for found in results.values():
-        by = found["measured"]
+    for key, found in results.items():
+        by, where = found["measured"], ON_GPU if key.endswith(ON_GPU) else ""
         versions = ", ".join(f"{name} {number}" for name, number in by["versions"].items())
         how = f"{by['date']}, commit {by['commit']}, {by['machine']}; {versions}"
-        sections.append(f"## {found['title']}\n\n    {by['command']}\n\n{how}.\n\n{found['text']}\n")
+        sections.append(f"## {found['title']}{where}\n\n    {by['command']}\n\n{how}.\n\n{found['text']}\n")
     return "\n".join(sections)
 
 

@@ -21,6 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gangen.train.memory import keep_freed_memory
 
+GPU = torch.cuda.is_available()
+"""Whether there is one; then it is what is measured."""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _MAPS, _MAPPED = 65536, 32 * 2**20
 """The parameters of mallopt(3), and what glibc comes to by itself for a program with large tensors: as many
@@ -105,9 +107,24 @@ def in_turn(
     return {name: Timing(tuple(each)) for name, each in seconds.items()}
 
 
+@dataclass(frozen=True)
+class Apart:
+    """What was measured of a contestant in a process of its own.
+
+    Attributes:
+        timing: of its rounds.
+        gflop: GFLOP of a round.
+        mebibytes: the most memory of its process; see `peak_memory`.
+    """
+
+    timing: Timing
+    gflop: float
+    mebibytes: float
+
+
 def in_turn_apart(
     contestants: Mapping[str, Callable[[], Callable[[], float]]], rounds: int, warmup: int = 1
-) -> dict[str, tuple[Timing, float]]:
+) -> dict[str, Apart]:
     """As `in_turn`, each in a process of its own, which only works when it has its turn.
 
     What one library sets there, such as how memory is kept and how many threads there are, neither helps nor
@@ -117,9 +134,6 @@ def in_turn_apart(
         contestants: each makes, in its process, what works and gives the seconds that count. They can be pickled.
         rounds: how often each is timed.
         warmup: rounds before, which do not count.
-
-    Returns:
-        For each its times, and the GFLOP of a round.
     """
     spawn = multiprocessing.get_context("spawn")
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
@@ -137,18 +151,20 @@ def in_turn_apart(
                 took = pipe.recv()
                 if turn >= warmup:
                     seconds[name].append(took)
-        flop = {}
+        ended = {}
         for name, pipe in pipes.items():
             pipe.send(True)
-            flop[name] = pipe.recv()
-    return {name: (Timing(tuple(each)), flop[name]) for name, each in seconds.items()}
+            ended[name] = pipe.recv()
+    return {name: Apart(Timing(tuple(each)), *ended[name]) for name, each in seconds.items()}
 
 
 def _take_turns(make: Callable[[], Callable[[], float]], pipe: Any) -> None:
-    """Be a contestant: at each False work and tell the seconds, at a True tell the GFLOP of it."""
+    """Be a contestant: at each False work and tell the seconds, at a True tell the memory and the GFLOP of it."""
     work = make()
-    while True:
-        pipe.send(giga_flop(work) if pipe.recv() else work())
+    while not pipe.recv():
+        pipe.send(work())
+    most = peak_memory()  # before the work is counted, which needs more
+    pipe.send((giga_flop(work), most))
 
 
 def giga_flop(work: Callable[[], object]) -> float:
@@ -174,19 +190,19 @@ def memory_as_it_comes() -> None:
 
 def now() -> float:
     """The clock, once the GPU has done what it was given."""
-    if torch.cuda.is_available():
+    if GPU:
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def device() -> torch.device:
     """Where it is measured."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda" if GPU else "cpu")
 
 
 def peak_memory() -> float:
     """MiB: the most that this process has had resident, or on a GPU the most that torch has given out."""
-    if torch.cuda.is_available():
+    if GPU:
         return torch.cuda.max_memory_allocated() / 2**20
     # getrusage would tell the most of the process that started this one, too, where that had more.
     status = Path("/proc/self/status")

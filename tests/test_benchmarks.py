@@ -39,13 +39,16 @@ def test_the_page_of_results_is_what_was_measured(program) -> None:
 def test_a_program_that_runs_again_replaces_its_own_results(program, tmp_path, monkeypatch) -> None:
     run = program("run")
     monkeypatch.setattr(run, "FOLDER", tmp_path)
-    measured = {"command": "python x.py", "machine": "m", "commit": "c", "date": "d", "versions": {"torch": "2"}}
-    for name, text in (("unet", "first"), ("limit", "other"), ("unet", "second")):
-        run.kept(name, {"title": name, "measured": measured, "text": text, "values": {"a": 1}})
+    measured = {"command": "python x.py", "commit": "c", "date": "d", "versions": {"torch": "2"}}
+    cpu, gpu = "AMD EPYC, 2 threads, no GPU", "AMD EPYC, 16 threads, NVIDIA H100"
+    told = (("unet", "first", cpu), ("limit", "other", cpu), ("unet", "on a GPU", gpu), ("unet", "second", cpu))
+    for name, text, machine in told:
+        found = {"title": name, "measured": measured | {"machine": machine}, "text": text, "values": {"a": 1}}
+        run.kept(name, found)
     page = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
     assert "first" not in page
-    assert page.index("other") < page.index("second")
-    assert list(json.loads((tmp_path / "RESULTS.json").read_text())) == ["limit", "unet"]
+    assert page.index("other") < page.index("second") < page.index("## unet (GPU)") < page.index("on a GPU")
+    assert list(json.loads((tmp_path / "RESULTS.json").read_text())) == ["limit", "unet", "unet (GPU)"]
 
 
 def test_every_program_is_there_and_says_what_it_measures(program, capsys: pytest.CaptureFixture[str]) -> None:
