@@ -1,4 +1,7 @@
-"""Atomic writing: a reader sees the old file or the new one, never half of one, even after a kill."""
+"""Atomic writing: a reader sees the old file or the new one, never half of one, even after a kill.
+
+And folders that one process has for itself.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,20 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary, finalize
+
+from filelock import FileLock, Timeout
 
 from gangen.errors import RunError
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
+
+_CLAIMED: WeakValueDictionary[Path, FileLock] = WeakValueDictionary()
+"""What this process holds, for as long as somebody keeps it."""
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 _FULL = 2**20
 """Bytes below which a disk counts as full when writing has failed."""
@@ -35,7 +45,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb") as written:
+        with temporary.open("r+b") as written:  # Windows syncs only what may be written to
             os.fsync(written.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
@@ -45,6 +55,50 @@ def replacing(path: str | Path) -> Iterator[Path]:
         if trouble:
             raise RunError(explain_disk_trouble(path, error)) from error
         raise
+
+
+def claim(folder: str | Path, patience: float = 0.0) -> FileLock | None:
+    """Take a folder for this process alone, for as long as it keeps what is returned, or lives.
+
+    Within the process it can be taken again. The system gives it back whatever ends the process; where a file
+    system knows no locks, everyone is given one.
+
+    Args:
+        folder: is made where there is none; its file .lock is what is locked.
+        patience: seconds to wait for another process, such as one that is just ending.
+
+    Returns:
+        What holds the folder; None where another process has it.
+
+    Raises:
+        RunError: the disk is full or not writable.
+    """
+    place = Path(folder).resolve()
+    held = _CLAIMED.get(place)
+    if held is not None:
+        return held
+    lock = FileLock(place / ".lock", thread_local=False)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=patience)
+    except Timeout:
+        return None
+    except NotImplementedError:
+        pass
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise RunError(explain_disk_trouble(place / ".lock", error)) from error
+    _CLAIMED[place] = lock
+    finalize(lock, _tidy, place)
+    return lock
+
+
+def _tidy(folder: Path) -> None:
+    """Remove a folder that holds nothing but its lock: what was to be written there was refused."""
+    with suppress(OSError):
+        if [path.name for path in folder.iterdir()] == [".lock"]:
+            (folder / ".lock").unlink()
+            folder.rmdir()
 
 
 def clear_temporary(folder: Path) -> None:

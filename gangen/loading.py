@@ -41,7 +41,7 @@ def find_pipeline(source: str | Path) -> Path:
                 return place
         raise RunError(
             f"{folder} holds no pipeline: expected a run folder, or a folder with config.json and "
-            "model.safetensors. A training writes RUN/pipeline when it validates and when it ends."
+            "model.safetensors. A recipe writes RUN/pipeline when it ends or is asked to stop (Ctrl-C)."
         )
     if folder.exists() or isinstance(source, Path) or source.count("/") != 1 or source.startswith((".", "~", "/")):
         raise RunError(f"there is no folder {source}. Give a run folder, or the hub's name of a repository.")

@@ -118,8 +118,7 @@ def main(flags: Colorization) -> None:
             for size in flags.smaller_sizes or ()
         ],
     )
-    run.fit(trainer, phases)
-    run.finish(trainer, task="colorization", input="grey", trained_size=flags.size)
+    run.fit(trainer, phases, task="colorization", input="grey", trained_size=flags.size)
 
 
 if __name__ == "__main__":

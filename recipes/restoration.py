@@ -89,8 +89,10 @@ def main(flags: Restoration) -> None:
         nogan_phases(
             flags, generator=generator, critic=critic, likeness=alike(features, weight=flags.features), body=body
         ),
+        task="restoration",
+        input=flags.degradation,
+        trained_size=flags.size,
     )
-    run.finish(trainer, task="restoration", input=flags.degradation, trained_size=flags.size)
 
 
 if __name__ == "__main__":

@@ -104,8 +104,10 @@ def main(flags: SketchToImage) -> None:
             condition=lambda batch: batch.input,  # what may be painted depends on the sketch
             body=body,
         ),
+        task="sketch-to-image",
+        input="sketch",
+        trained_size=flags.size,
     )
-    run.finish(trainer, task="sketch-to-image", input="sketch", trained_size=flags.size)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ scikit-image, and takes about 5 minutes on two CPU cores. With your own:
 
     a painting to learn from        --style FILE
     photographs to learn on         --data FOLDER
+
+Its normalisation looks at the whole picture, so large pictures are not painted in tiles: `gangen predict` takes
+those of more than 768 pixels a side with --tile 0, where memory allows.
 """
 
 from dataclasses import dataclass
@@ -128,8 +131,13 @@ def main(flags: StyleTransfer) -> None:
             Samples(held_out, every=200),
         ],
     )
-    run.fit(trainer, [Phase("generator", [painter], flags.generator_steps or 0)])
-    run.finish(trainer, task="style-transfer", input="photograph", trained_size=flags.size)
+    run.fit(
+        trainer,
+        [Phase("generator", [painter], flags.generator_steps or 0)],
+        task="style-transfer",
+        input="photograph",
+        trained_size=flags.size,
+    )
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 Three phases: the generator alone learns from pixels, the critic alone learns to tell enlarged from real, then both
 play for a short while. After the first phase the pictures are closest to the truth (PSNR);
-checkpoints/best.safetensors keeps that generator. After the last they are sharpest to the eye (LPIPS); pipeline/
-holds that one.
+checkpoints/best.safetensors keeps that generator (`gangen predict RUN ... --best`). After the last they are
+sharpest to the eye (LPIPS); pipeline/ holds that one.
 
 With no flags it learns to enlarge photographs that ship with scikit-image and takes 4 minutes on two CPU
 cores. With your own pictures:
@@ -133,8 +133,10 @@ def main(flags: SuperResolution) -> None:
             play_likeness=alike(features, weight=flags.features),
             body=body,
         ),
+        task="super-resolution",
+        input=flags.degradation,
+        trained_size=flags.size,
     )
-    run.finish(trainer, task="super-resolution", input=flags.degradation, trained_size=flags.size)
 
 
 if __name__ == "__main__":

@@ -180,8 +180,13 @@ def main(flags: VanillaGAN) -> None:
     # Turn by turn each step takes a batch and makes fakes of its own: together both learn from one.
     several = flags.critic_turns or 1
     switcher = Together() if several == 1 else Alternate(critic=several, generator=1)
-    run.fit(trainer, [Phase("adversarial", [expert, artist], flags.steps or 0, switcher=switcher)])
-    run.finish(trainer, task="vanilla-gan", input="noise", trained_size=flags.size)
+    run.fit(
+        trainer,
+        [Phase("adversarial", [expert, artist], flags.steps or 0, switcher=switcher)],
+        task="vanilla-gan",
+        input="noise",
+        trained_size=flags.size,
+    )
 
 
 if __name__ == "__main__":

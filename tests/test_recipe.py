@@ -14,11 +14,15 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, load_model
 
 from gangen.data import embedded_photographs
 from gangen.errors import DataError, RunError, UserError, WeightsError
+from gangen.nets import Body, ImageHead, UNet
+from gangen.pipeline import Pipeline
+from gangen.recipe.folder import free_folder
 from tests.conftest import ROOT
+from tests.train.test_claims import elsewhere
 
 RECIPE = ROOT / "recipes" / "sketch_to_image.py"
 SHORT: dict[str, Any] = {
@@ -103,6 +107,7 @@ def test_no_readable_picture_ends_the_run_at_once(pairs: Path, tmp_path: Path) -
         train(out=tmp_path / "run", **two_folders(pairs))
 
 
+@pytest.mark.slow
 def test_pictures_smaller_than_the_crop_are_named_and_enlarged(pairs: Path, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"48x48, smaller than the crop of 64"):
         run = train(out=tmp_path / "run", size=64, **two_folders(pairs))
@@ -141,6 +146,7 @@ def test_a_taken_folder_is_refused_with_what_differs(pairs: Path, tmp_path: Path
     assert (run / "log.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_changes_that_are_allowed_are_listed_and_kept(
     pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,6 +160,7 @@ def test_changes_that_are_allowed_are_listed_and_kept(
     assert json.loads((run / "config.json").read_text())["changes"] == [["--lr was 0.001 and is 0.5"]]
 
 
+@pytest.mark.slow
 def test_a_run_of_an_older_gangen_is_not_resumed_by_other_rules(pairs: Path, tmp_path: Path) -> None:
     run = train(out=tmp_path / "run", **two_folders(pairs))
     config = json.loads((run / "config.json").read_text())
@@ -163,6 +170,7 @@ def test_a_run_of_an_older_gangen_is_not_resumed_by_other_rules(pairs: Path, tmp
         train(out=run, resume=True, **two_folders(pairs))
 
 
+@pytest.mark.slow
 def test_resume_needs_a_run_and_its_own_data(pairs: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds no run"):
         train(out=tmp_path / "nothing", resume=True, **two_folders(pairs))
@@ -190,15 +198,54 @@ def test_restarted_by_torchrun_it_goes_on_with_its_run(
 def test_without_out_each_run_gets_a_folder_of_its_own(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gangen.recipe import Flags
-    from gangen.recipe.folder import _folder
-
     monkeypatch.chdir(tmp_path)
-    assert _folder("paint", Flags()) == Path("runs/paint")
-    Path("runs/paint").mkdir(parents=True)
-    Path("runs/paint/config.json").write_text("{}")
-    assert _folder("paint", Flags()) == Path("runs/paint-2")
-    assert str(_folder("paint", Flags(out=Path("mine")))) == "mine"
+    folder, held = free_folder("paint")
+    assert folder == Path("runs/paint")
+    with elsewhere(f"claim({str(tmp_path / 'runs' / 'paint-2')!r})"):
+        Path("runs/paint/config.json").write_text("{}")
+        assert free_folder("paint")[0] == Path("runs/paint-3"), "the second is being started by another process"
+    assert free_folder("paint")[0] == Path("runs/paint-2")
+    del held
+
+
+@pytest.mark.slow
+def test_a_network_of_ones_own_leaves_its_weights(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("gangen.recipe.run.NETWORKS", {})
+    run = train(out=tmp_path / "run", **two_folders(pairs))
+    assert not (run / "pipeline").exists()
+    assert (run / "report.html").exists()
+    told = capsys.readouterr().err
+    assert "UNet is none of gangen's networks" in told
+    assert "gangen predict" not in told
+    network = UNet(Body("resnet18", "none"), ImageHead(3))
+    assert load_model(network, run / "generator.safetensors") == (set(), [])
+
+
+def test_processes_that_found_different_data_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gangen.recipe import run
+
+    others = {"data": "abc", "body": {"kind": "none"}}
+    monkeypatch.setattr(run, "gather_object", lambda mine: [*mine, others])
+    run._check_alike({"data": "abc", "body": {"kind": "none", "path": "elsewhere"}})
+    with pytest.raises(UserError, match=r"process 1 has other data and body .* every machine the same data"):
+        run._check_alike({"data": "xyz", "body": {"kind": "imagenet", "path": None}})
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (
+            {"generator_steps": 0, "critic_steps": 0, "adversarial_steps": 0},
+            "nothing to train: no phase has a step",
+        ),
+        ({"validate_every": -1}, "--validate-every -1: expected 0 or more"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(pairs: Path, tmp_path: Path, flags: Any, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        train(out=tmp_path / "run", **two_folders(pairs), **flags)
 
 
 def test_errors_reach_the_console_without_a_traceback(tmp_path: Path) -> None:
@@ -284,7 +331,8 @@ def test_a_signal_saves_exits_and_the_same_command_goes_on(
     assert training.returncode == 128 + number, told[-2000:]
     assert "Saved. The same command with --resume" in told
     assert len(list((run / "checkpoints").glob("step-*.pt"))) == 1
-    assert not (run / "pipeline").exists()
+    painter = Pipeline.from_pretrained(run)  # of what was learned so far
+    assert painter.config["task"] == "sketch-to-image"
     done = subprocess.run([*command(run, pairs, **flags), "--resume"], timeout=300, check=False)
     assert done.returncode == 0
     whole = subprocess.run(command(tmp_path / "whole", pairs, **flags), timeout=300, check=False)

@@ -348,6 +348,15 @@ def test_commands_to_do_it_again_and_to_go_on(page, run, tmp_path):
     assert command.replace("first", "first-again") in page.words  # the run's own folder is taken
     assert f"{command} --resume" in page.words
     shutil.copy(run / "log.jsonl", tmp_path)
+    for kind, launched in (
+        ("cpu", "ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2"),
+        ("cuda", "accelerate launch --multi_gpu --num_processes 2"),
+    ):
+        config = {"command": "python train.py --out=x", "machine": {"processes": 2, "type": kind}}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        words = Page(write_report(tmp_path)).words
+        assert f"{launched} train.py --out x-again" in words
+        assert f"{launched} train.py --out x --resume" in words
     (tmp_path / "config.json").write_text(json.dumps({"command": "python train.py --data 'my photos' --resume"}))
     words = Page(write_report(tmp_path)).words
     assert "python train.py --data 'my photos'Copy" in words

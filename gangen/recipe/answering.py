@@ -52,5 +52,5 @@ def teach(
     mistakes = Mistakes(grids, classes)
     judge = Validation(held_out, metrics, every=epoch, best=metrics[0].name, player=NAME, witness=mistakes)
     trainer = run.trainer(train, callbacks=[judge, grids])
-    run.fit(trainer, [*flags.phases(network, loss, body, epoch), *then])
-    run.finish(trainer, player=NAME, task=run.recipe, trained_size=flags.size, classes=asdict(classes))
+    phases = [*flags.phases(network, loss, body, epoch), *then]
+    run.fit(trainer, phases, NAME, task=run.recipe, trained_size=flags.size, classes=asdict(classes))

@@ -174,7 +174,7 @@ class FineTuneFlags(Flags):
 def check_ranges(flags: Common) -> None:
     """Refuse numbers that mean nothing, before anything is written."""
     least = {"size": 1, "batch_size": 1, "log_every": 0, "save_every": 0, "seed": 0}
-    least |= {"workers": 0, "keep": 0, "threads": 0, "fool": 0}
+    least |= {"workers": 0, "keep": 0, "threads": 0, "fool": 0, "validate_every": 0}
     stands_on_body = isinstance(flags, Flags)
     if stands_on_body:
         least["size"] = 11  # the window of SSIM, which validation measures
@@ -186,6 +186,10 @@ def check_ranges(flags: Common) -> None:
             raise UserError(f"{flag}: expected {lowest} or more.")
         if field.name.split("_")[-1] == "lr" and value <= 0:
             raise UserError(f"{flag}: a learning rate is above 0; 0.0001 to 0.001 are usual.")
+        if field.name == "ema" and not 0 <= value < 1:
+            raise UserError(
+                f"{flag}: a moving average keeps 0 up to below 1 of itself at each step, such as 0.999."
+            )
     if isinstance(flags, FineTuneFlags) and flags.batch_size == 1:
         raise UserError("--batch-size 1: the head's BatchNorm needs two pictures or more.")
     if stands_on_body and flags.batch_size == 1 and flags.size <= 32:

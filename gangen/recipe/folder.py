@@ -10,8 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from gangen.errors import RunError, UserError
+from gangen.files import claim
 from gangen.recipe.flags import Common, plain
+from gangen.train.claims import claim_run
 
 MAY_CHANGE = {"out", "resume", "allow_changes", "track", "workers", "keep"}
 """Flags that change nothing of what is computed, so that a run may be resumed with others."""
@@ -28,19 +32,29 @@ def launched() -> str | None:
     return None if name == "none" else name
 
 
-def choose_folder(recipe: str, flags: Common) -> tuple[str, bool] | UserError:
+def choose_folder(recipe: str, flags: Common) -> tuple[tuple[str, bool] | UserError, FileLock | None]:
     """The run folder, and whether it is to be resumed; or the error, to be raised on every process.
 
     Started again by `torchrun --max_restarts`, after one of its processes has died, a run goes on by itself.
+
+    Returns:
+        What was chosen, and what keeps other trainings out of the folder for as long as it is kept.
     """
     try:
         if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0 and not flags.resume:
             before = flags.out or newest_folder(recipe, "config.json")
             if before is not None and launched() and _told(before, "launch") == launched():
                 flags = dataclasses.replace(flags, out=before, resume=True)
-        return str(_folder(recipe, flags)), flags.resume
+        if flags.out is None and not flags.resume:
+            folder, claimed = free_folder(recipe)
+        else:
+            folder = _folder(recipe, flags)
+            claimed = claim_run(folder)
+            if not flags.resume:
+                _folder(recipe, flags)  # once more: who had it may have left a run there meanwhile
+        return (str(folder), flags.resume), claimed
     except UserError as error:
-        return error
+        return error, None
 
 
 def _folder(recipe: str, flags: Common) -> Path:
@@ -50,8 +64,7 @@ def _folder(recipe: str, flags: Common) -> Path:
             raise RunError(f"--resume: {folder} holds no run. Name its folder with --out, or leave --resume out.")
         _check_flags(folder, flags)
         return folder
-    if flags.out is None:
-        return free_folder(recipe)
+    assert flags.out is not None
     if flags.out.exists() and not flags.out.is_dir():
         raise RunError(f"--out {flags.out} is a file; name a folder.")
     if _holds_a_run(flags.out):
@@ -64,11 +77,18 @@ def _folder(recipe: str, flags: Common) -> Path:
     return flags.out
 
 
-def free_folder(name: str) -> Path:
-    """runs/NAME, or runs/NAME-2 and so on where that holds a run."""
+def free_folder(name: str) -> tuple[Path, FileLock]:
+    """runs/NAME, or runs/NAME-2 and so on where that holds a run or one is just being started.
+
+    Returns:
+        The folder, and what keeps other trainings out of it for as long as it is kept.
+    """
     default = Path("runs") / name
-    taken = [default, *(default.with_name(f"{name}-{n}") for n in range(2, 10_000))]
-    return next(folder for folder in taken if not _holds_a_run(folder))
+    for folder in (default, *(default.with_name(f"{name}-{n}") for n in range(2, 10_000))):
+        claimed = None if _holds_a_run(folder) else claim(folder)
+        if claimed is not None and not _holds_a_run(folder):  # which another may have begun and ended meanwhile
+            return folder, claimed
+    raise RunError(f"all of runs/{name} to runs/{name}-9999 hold runs. Move some away, or name a folder by --out.")
 
 
 def newest_folder(name: str, told_by: str = "log.jsonl") -> Path | None:

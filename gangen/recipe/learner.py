@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
+from filelock import FileLock
 from PIL import Image
 from torch import Tensor, nn
 
@@ -18,7 +19,8 @@ from gangen.errors import RunError, UserError
 from gangen.labels import Classes
 from gangen.losses import cross_entropy
 from gangen.metrics import AnyMetric, accuracy, class_ious, mean_iou
-from gangen.pipeline import Picture, Pipeline
+from gangen.painting import Picture
+from gangen.pipeline import Pipeline
 from gangen.recipe.folder import free_folder, newest_folder
 from gangen.report import write_report
 from gangen.train import (
@@ -60,7 +62,7 @@ class Learner:
     Args:
         data: for training and for validation, as `open_masks`, `open_classes` or `open_same` give them.
         network: with a `body`: a `UNet` with a `MaskHead`, a `Classifier`, or `Siamese`.
-        run: the run folder; a free one in runs/ when None, chosen when training begins.
+        run: the run folder; when None a free one in runs/, chosen anew each time that training begins.
         loss: logits and labels to a scalar; `cross_entropy` when None.
         metrics: the best weights are chosen by the first; when None mean IoU and accuracy for masks, else
             accuracy.
@@ -99,6 +101,8 @@ class Learner:
         if batch_size < 2:
             raise UserError(f"batch_size={batch_size}: the head's BatchNorm needs two samples or more.")
         self.run = Path(run) if run is not None else None
+        self._chosen = run is None
+        self._claim: FileLock | None = None
         self.loss = loss or cross_entropy
         self.metrics = list(metrics) if metrics is not None else self._usual_metrics()
         self.batch_size, self.seed, self.workers, self.callbacks = batch_size, seed, workers, list(callbacks)
@@ -119,7 +123,8 @@ class Learner:
         """Teach the head for a pass over the data, then the whole network for `epochs`.
 
         Interrupted, the same call with `resume=True` goes on to the same bits: in `run`, or where none was given
-        in the newest folder of such a learner in runs/.
+        in the newest folder of such a learner in runs/. Called again without, it begins a new training, in a new
+        folder, from the weights that the network has.
 
         Args:
             epochs: passes over the data in which all learns.
@@ -194,10 +199,14 @@ class Learner:
 
     def _folder(self, resume: bool) -> Path:
         """The run folder, which the main process chooses for all."""
-        if self.run is not None:
+        if self.run is not None and (resume or not self._chosen):
             return self.run
-        chosen = [newest_folder(self._name) if resume else free_folder(self._name)]
-        folder = broadcast_object_list(chosen)[0]
+        folder: Path | None = None
+        if self.accelerator.is_main_process:
+            folder = newest_folder(self._name)
+            if not resume:
+                folder, self._claim = free_folder(self._name)
+        (folder,) = broadcast_object_list([folder])
         if folder is None:
             raise RunError(f"resume=True: there is no training in runs/{self._name}*. Name its folder with run=.")
         return Path(folder)

@@ -14,10 +14,14 @@ from typing import Any, TypeVar
 
 import torch
 import tyro
+from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
+from filelock import FileLock
+from safetensors.torch import save_model
 
 from gangen.errors import RunError, UserError, WeightsError
-from gangen.files import write_json, write_text
+from gangen.files import replacing, write_json, write_text
+from gangen.loading import NETWORKS
 from gangen.nets import Body, Siamese
 from gangen.pipeline import Pipeline
 from gangen.recipe.flags import Common, Flags, check_ranges, plain, plain_path
@@ -43,14 +47,16 @@ class Run:
     def __init__(self, recipe: str, flags: Common) -> None:
         flags = dataclasses.replace(flags, data=plain_path(flags.data))
         self.recipe, self.flags = recipe, flags
+        self._claim: FileLock | None
         check_ranges(flags)
         if flags.compile:
             check_compiler()
         tracks = [check_tracker(name) for name in flags.track]
         # Chosen by the main process alone: a folder that one process has made is taken for the next.
         self.accelerator = launch(precision=flags.precision, threads=flags.threads)
-        chosen = [choose_folder(recipe, flags) if self.accelerator.is_main_process else None]
-        (found,) = broadcast_object_list(chosen)
+        main = self.accelerator.is_main_process
+        chosen, self._claim = choose_folder(recipe, flags) if main else (None, None)
+        (found,) = broadcast_object_list([chosen])
         if isinstance(found, UserError):
             raise found
         folder, resume = found
@@ -77,16 +83,22 @@ class Run:
         flags = self.flags
         if not isinstance(flags, Flags):
             raise TypeError(f"{type(flags).__name__} has no flags for a body: derive it from recipe.Flags")
+        body, trouble = None, None
         try:
-            return Body(flags.body, flags.weights, in_channels)
+            body = Body(flags.body, flags.weights, in_channels)
         except WeightsError as error:
             if flags.weights != "imagenet":
                 raise
-            self.warn(
-                f"{error}\nGOING ON FROM RANDOM WEIGHTS, which learn more slowly and paint worse. Name a file "
-                "with --weights FILE to do better. The run's config.json records this."
-            )
-            return Body(flags.body, "none", in_channels)
+            trouble = error
+        # All processes go the same way: a pretrained body has a phase that a random one has not.
+        told = next((each for each in gather_object([str(trouble or "")]) if each), "")
+        if body is not None and not told:
+            return body
+        self.warn(
+            f"{told}\nGOING ON FROM RANDOM WEIGHTS, which learn more slowly and paint worse. Name a file "
+            "with --weights FILE to do better. The run's config.json records this."
+        )
+        return Body(flags.body, "none", in_channels)
 
     def epoch(self, data: Sized) -> int:
         """Steps of a pass over the data, on all processes together."""
@@ -99,7 +111,9 @@ class Run:
 
         Raises:
             RunError: the folder's run was made from other data or other weights, and changes are not allowed.
+            UserError: the facts are others on another process, such as where a machine's copy of the data differs.
         """
+        _check_alike(plain(facts))
         path = self.folder / "config.json"
         config = {
             "recipe": self.recipe,
@@ -109,7 +123,7 @@ class Run:
             "float32": "ieee" if self.flags.precision == "no" else "tf32 on GPUs",
             "versions": {name: version(name) for name in ("torch", "torchvision", "accelerate")}
             | {"gangen": version("gangen"), "python": platform.python_version()},
-            "machine": _machine(self.accelerator.num_processes),
+            "machine": _machine(self.accelerator),
             "command": shlex.join(["python", *sys.argv]),
             **({"launch": launched()} if launched() else {}),
         }
@@ -149,26 +163,57 @@ class Run:
             compile="inductor" if flags.compile else None,
         )
 
-    def fit(self, trainer: Trainer, phases: Sequence[Phase]) -> None:
-        """Train; go on from the last checkpoint where the flags say so, and say when nothing is left to do."""
+    def fit(self, trainer: Trainer, phases: Sequence[Phase], player: str = "generator", **about: Any) -> None:
+        """Train, save the averaged generator as a pipeline, write the report, and print the table of phases.
+
+        It goes on from the last checkpoint where the flags say so, and says when nothing is left to do. Asked to
+        stop, it leaves a pipeline too, of what was learned so far.
+
+        Args:
+            trainer: see `trainer`.
+            phases: what is played.
+            player: whose network becomes the pipeline.
+            about: what the pipeline's config.json tells: "task", "input", "trained_size" (pixels), ...
+        """
         resume = self.flags.resume
-        played = trainer.fit(phases, resume=resume, allow_changes=self.flags.allow_changes)
+        try:
+            played = trainer.fit(phases, resume=resume, allow_changes=self.flags.allow_changes)
+        except Interrupted:
+            if self.accelerator.is_main_process:
+                self._save(trainer, player, about)
+            self.accelerator.wait_for_everyone()  # or a launcher would see others end, and end this one
+            raise
         if resume and not played:
             self.say(
                 f"{self.folder} was finished already, all {trainer.total:,} steps of it; nothing was trained."
             )
+        self._finish(trainer, player, about)
 
-    def finish(self, trainer: Trainer, player: str = "generator", **about: Any) -> None:
-        """Save the averaged generator as a pipeline, write the report, and print the table of phases."""
+    def _save(self, trainer: Trainer, player: str, about: dict[str, Any]) -> None:
+        """Write the pipeline, or the weights alone of a network of one's own, which no pipeline can be made of."""
+        network = shown(trainer, player)
+        if type(network).__name__ in NETWORKS:
+            Pipeline(network, config=plain(about)).save(self.folder / "pipeline")
+            return
+        path = self.folder / f"{player}.safetensors"
+        with replacing(path) as temporary:
+            save_model(network, str(temporary))
+        self.say(
+            f"{type(network).__name__} is none of gangen's networks, so there is no pipeline. Its weights are in "
+            f"{path}: safetensors.torch.load_model(network, {str(path)!r})."
+        )
+
+    def _finish(self, trainer: Trainer, player: str, about: dict[str, Any]) -> None:
         self._tell_skipped(trainer)
         if self.accelerator.is_main_process:
-            Pipeline(shown(trainer, player), config=plain(about)).save(self.folder / "pipeline")
+            self._save(trainer, player, about)
             report = write_report(self.folder)
             self.say(f"\n{phase_table(self.folder)}\n")
             self.say(f"run       {self.folder}\nreport    {report}")
             from_noise = about.get("input") == "noise"
             command = "generate RUN --count 16" if from_noise else "predict RUN PICTURE_OR_FOLDER"
-            if not isinstance(trainer.plan.networks[player], Siamese):  # pairs are compared in Python
+            # Pairs are compared in Python, and networks of one's own are called there.
+            if (self.folder / "pipeline").exists() and not isinstance(trainer.plan.networks[player], Siamese):
                 self.say(f"paint     gangen {command.replace('RUN', str(self.folder))} --out painted")
         self.accelerator.wait_for_everyone()
 
@@ -203,13 +248,25 @@ def _told(text: str, code: int) -> int:
     return code
 
 
+def _check_alike(facts: dict[str, Any]) -> None:
+    """Refuse to train where processes found different facts; each would take other steps, or other samples."""
+    mine = {name: _essence(fact) for name, fact in facts.items()}
+    for rank, theirs in enumerate(gather_object([mine])):
+        differing = [name for name in mine if theirs.get(name) != mine[name]]
+        if differing:
+            raise UserError(
+                f"process {rank} has other {' and '.join(differing)} than another one: give every machine "
+                "the same data and the same weights, or a disk that they share."
+            )
+
+
 def _essence(fact: Any) -> Any:
     """A fact without where its file lies: equal weights may be found elsewhere after a move."""
     return {k: v for k, v in fact.items() if k != "path"} if isinstance(fact, dict) else fact
 
 
-def _machine(processes: int) -> dict[str, Any]:
-    name = (
-        torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    )
-    return {"device": name, "processes": processes, "threads": torch.get_num_threads()}
+def _machine(accelerator: Accelerator) -> dict[str, Any]:
+    kind = accelerator.device.type
+    name = torch.cuda.get_device_name() if kind == "cuda" else platform.processor() or platform.machine()
+    counts = {"processes": accelerator.num_processes, "threads": torch.get_num_threads()}
+    return {"device": name, "type": kind, **counts}

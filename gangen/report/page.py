@@ -203,6 +203,14 @@ def _commands(run: Path, config: dict[str, Any]) -> str:
     except ValueError:  # an unbalanced quote
         words = str(recorded).split()
     words = [word for word in words if word != "--resume"]
+    words = [part for word in words for part in (word.split("=", 1) if word.startswith("--out=") else [word])]
+    machine = config.get("machine")
+    machine = machine if isinstance(machine, dict) else {}
+    processes = machine.get("processes")
+    if isinstance(processes, int) and processes > 1 and words[:1] == ["python"]:
+        on_cpu = ["ACCELERATE_USE_CPU=true", "torchrun", "--nproc_per_node", str(processes)]
+        on_gpus = ["accelerate", "launch", "--multi_gpu", "--num_processes", str(processes)]
+        words[:1] = on_cpu if machine.get("type") == "cpu" else on_gpus
     out = next((words[k + 1] for k, word in enumerate(words[:-1]) if word == "--out"), None)
     again = [f"{word}-again" if word == out else word for word in words]
     on = [*words, *([] if out else ["--out", str(run)]), "--resume"]

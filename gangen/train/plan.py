@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 from torch.utils.data import Dataset
 
+from gangen.errors import UserError
 from gangen.train.phase import Phase, Player
 
 
@@ -26,7 +27,7 @@ class Plan:
     def __init__(self, phases: Sequence[Phase], data: Dataset[Any] | None) -> None:
         self.phases, self._data = [phase for phase in phases if phase.steps], data
         if not self.phases:
-            raise ValueError("there is nothing to fit: no phase has a step")
+            raise UserError("there is nothing to train: no phase has a step. Give one some (--steps, --epochs).")
         self.networks: dict[str, nn.Module] = {}
         for player in self.players():
             if self.networks.setdefault(player.name, player.network) is not player.network:

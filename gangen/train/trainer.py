@@ -25,6 +25,7 @@ from gangen.errors import RunError
 from gangen.files import clear_temporary
 from gangen.train import checkpoint
 from gangen.train.callback import Callback, call
+from gangen.train.claims import claimed
 from gangen.train.compiled import Backend
 from gangen.train.ema import Average
 from gangen.train.feed import Feed
@@ -144,7 +145,7 @@ class Trainer:
         self.phase_index = self.step = self.total = self.held = 0
         self.positions = [0] * len(self.plan.sources)
         self.optimizers, self.saved_optimizers, self.averages = {}, {}, {}
-        self.guard = Guard(self.non_finite)
+        self.guard, self.meters = Guard(self.non_finite), Meters()
         half = self.accelerator.mixed_precision == "fp16"
         self.scalers = {name: GradScaler(self.accelerator.device.type) for name in self.plan.networks if half}
         for network in self.plan.networks.values():
@@ -154,22 +155,27 @@ class Trainer:
                 self.averages[player.name] = Average(player.network)
         set_seed(self.seed, self.accelerator.process_index)
         call(self.callbacks, "on_fit_start", self)
-        state = self._open(resume, allow_changes)
-        begun = self.total
-        with Interruption() as self._interruption:
-            while self.phase_index < len(self.plan.phases):
-                try:
-                    self._play(state)
-                except Diverged as trouble:
-                    state = self._go_back(trouble)
-                    continue
-                self.phase_index, self.step, state = self.phase_index + 1, 0, None
-                self.turn, self.held = (), 0
-                if self.phase_index == len(self.plan.phases):
-                    self.journal.write({"event": "end", "total": self.total})
-                self.save()
+        with claimed(self.run, self.accelerator):
+            state = self._open(resume, allow_changes)
+            begun = self.total
+            with Interruption() as self._interruption:
+                self._play_all(state)
         call(self.callbacks, "on_fit_end", self)
         return self.total - begun
+
+    def _play_all(self, state: dict[str, Any] | None) -> None:
+        """Play the phases from the one at hand on, which goes on from `state`."""
+        while self.phase_index < len(self.plan.phases):
+            try:
+                self._play(state)
+            except Diverged as trouble:
+                state = self._go_back(trouble)
+                continue
+            self.phase_index, self.step, state = self.phase_index + 1, 0, None
+            self.turn, self.held = (), 0
+            if self.phase_index == len(self.plan.phases):
+                self.journal.write({"event": "end", "total": self.total})
+            self.save()
 
     def _open(self, resume: bool, allow_changes: bool) -> dict[str, Any] | None:
         """The state to go on from, put back where it does not depend on a phase; or a clean start."""

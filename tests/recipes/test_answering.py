@@ -262,6 +262,8 @@ def test_a_learner_goes_on_in_its_newest_folder(tmp_path: Path, monkeypatch: pyt
     losses = [mistake.loss for mistake in whole.top_losses()]
     assert losses == sorted(losses, reverse=True)
     assert len(losses) == min(8, len(data[1]))
+    whole.fine_tune(1, frozen_epochs=0)  # further, from what was learned
+    assert whole.run == Path("runs/classifier-3")
     with pytest.raises(UserError, match="answers with 3 classes, and the data have 2"):
         Learner(data, Classifier(Body("resnet18"), ClassHead(3)))
     with pytest.raises(RunError, match=r"there is no training in runs/siamese"):
