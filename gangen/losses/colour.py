@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from gangen import colour, images
+from gangen import colour
 
 _EPS = 1e-3
 
@@ -34,12 +34,12 @@ def chroma_gap(output: Tensor, target: Tensor) -> Tensor:
 
 
 def saturation_moment(output: Tensor, target: Tensor) -> Tensor:
-    """Squared difference of the mean saturation of two batches, (N, 3, H, W) in [-1, 1]; see `images.saturation`.
+    """Squared difference of the mean saturation of two batches, (N, 3, H, W) in [-1, 1]; see `colour.saturation`.
 
     Feature matching (Salimans et al. 2016, arXiv:1606.03498, section 3.1) with saturation as the feature: the
     batch as a whole should be as vivid as the real one, no matter which of its pictures.
     """
-    return (images.saturation(output).mean() - images.saturation(target.detach()).mean()).square()
+    return (colour.saturation(output).mean() - colour.saturation(target.detach()).mean()).square()
 
 
 def _strength(pictures: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ def cross_entropy(
     if not 0 <= smoothing < 1:
         raise UserError(f"a label smoothing of {smoothing} is out of range; give 0 up to below 1, like 0.1.")
     check_labels(logits, target, ignored)
+    weights = None if weights is None else weights.to(logits.device)
     losses = F.cross_entropy(
         logits, target, weight=weights, ignore_index=ignored, reduction="none", label_smoothing=smoothing
     )
@@ -56,7 +57,9 @@ def focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0, ignored: int = 
     losses = F.cross_entropy(logits, target, ignore_index=ignored, reduction="none")
     right = torch.exp(-losses)
     counted = (target != ignored).sum().clamp(min=1)
-    return ((1 - right) ** gamma * losses).sum() / counted
+    # Where all is right, a gamma below 1 would have an infinite slope there, times no loss
+    wrong = (1 - right).clamp(min=torch.finfo(losses.dtype).eps)
+    return (wrong**gamma * losses).sum() / counted
 
 
 def dice(logits: Tensor, target: Tensor, *, ignored: int = IGNORED) -> Tensor:

@@ -39,10 +39,11 @@ def r1(real_logits: Tensor, real: Tensor, weight: float, step: int = 0, every: i
 def mix(real: Tensor, fake: Tensor) -> Tensor:
     """Pictures at random places on the straight lines between real and fake ones, for `gradient_penalty`.
 
-    The places come from torch's global random generator. The result is a leaf with requires_grad=True.
+    The places come from torch's global random generator. The result is a leaf with requires_grad=True, of the type
+    of the real ones: those painted in half precision are widened.
     """
     place = torch.rand(len(real), 1, 1, 1, device=real.device, dtype=real.dtype)
-    return torch.lerp(real.detach(), fake.detach(), place).requires_grad_()
+    return torch.lerp(real.detach(), fake.detach().to(real.dtype), place).requires_grad_()
 
 
 def gradient_penalty(mixed_logits: Tensor, mixed: Tensor, weight: float = 10.0) -> Tensor:

@@ -72,7 +72,8 @@ class VGG(nn.Module):
         """
         self._check(pictures)
         if self.centre.device != pictures.device:
-            self.to(pictures.device)
+            with torch.inference_mode(False):  # a training may use it after a validation has
+                self.to(pictures.device)
         x = (pictures - self.centre) / self.spread  # a grey picture becomes three equal colours here
         names = {PLACES[name]: name for name in self.layers}
         seen = {}

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gangen import images
+from gangen import colour
 from gangen.metrics.protocol import Metric, describe, unit
 
 
 def saturation(output: Tensor, target: Tensor) -> Tensor:
-    """Saturation of the output, 0 for grey to 1; see `gangen.images.saturation`."""
-    return images.saturation(output.float())
+    """Saturation of the output, 0 for grey to 1; see `gangen.colour.saturation`."""
+    return colour.saturation(output.float())
 
 
 def saturation_target(output: Tensor, target: Tensor) -> Tensor:
     """Saturation of the target: what the output's should come to."""
-    return images.saturation(target.float())
+    return colour.saturation(target.float())
 
 
 def saturation_gap(output: Tensor, target: Tensor) -> Tensor:

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from gangen import images
+from gangen import colour
 from gangen.errors import UserError
 from gangen.metrics.protocol import Metric, describe, require_side, unit
 
 Channel = Literal["rgb", "y"]
-"""What is compared: all three channels, or the luma of `gangen.images.studio_luma`."""
+"""What is compared: all three channels, or the luma of `gangen.colour.studio_luma`."""
 
 _WINDOW = 11  # pixels; what torchmetrics makes of sigma 1.5
 _SIGMA = 1.5
@@ -146,5 +146,5 @@ def _exact(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 def _view(output: Tensor, target: Tensor, channel: Channel) -> tuple[Tensor, Tensor]:
     """Both pictures on a scale of 0..1: (N, 3, H, W), or (N, 1, H, W) of luma, which has 16/255..235/255."""
     if channel == "y":
-        output, target = (images.studio_luma(p.float().clamp(-1, 1)) for p in (output, target))
+        output, target = (colour.studio_luma(p.float().clamp(-1, 1)) for p in (output, target))
     return unit(output, target)

@@ -134,7 +134,7 @@ def divided(metrics: Sequence[Measure | SetMetric]) -> tuple[list[Measure], list
 
 
 class Seen:
-    """The points of outputs and targets, gathered batch by batch where the pictures are."""
+    """The points of outputs and targets, gathered batch by batch on the CPU."""
 
     def __init__(self, metrics: Sequence[SetMetric]) -> None:
         self.metrics = tuple(metrics)
@@ -146,13 +146,12 @@ class Seen:
         for side, pictures in (("outputs", outputs), ("targets", targets)):
             if pictures is not None and len(pictures):
                 for points, net in zip(self._points[side], self._nets, strict=True):
-                    points.append(net(pictures))
+                    points.append(net(pictures).cpu())  # some ten thousand of them would fill a GPU
 
     def state(self) -> State:
-        """All points on the CPU, to be sent to another process."""
+        """All points, to be sent to another process."""
         return {
-            side: [[torch.cat(points).cpu()] if points else [] for points in nets]
-            for side, nets in self._points.items()
+            side: [[torch.cat(points)] if points else [] for points in nets] for side, nets in self._points.items()
         }
 
     def estimates(self, states: Sequence[State] | None = None) -> dict[str, Estimate]:

@@ -100,7 +100,8 @@ class Upsample(nn.Sequential):
 class SelfAttention(nn.Module):
     """Each place looks at all others (Zhang et al. 2018, SAGAN, arXiv:1805.08318, equations 1 to 3).
 
-    Begins as the identity (gamma = 0). Cost grows with the square of the number of places, memory does not.
+    Begins as the identity (gamma = 0). Cost and memory grow with the square of the number of places: torch's
+    kernels that need less memory have no second derivative, which penalties on a critic's slope are made of.
 
     Args:
         channels: of the map, 8 or more.

@@ -164,8 +164,12 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
         except RuntimeError as error:
             raise RunError(f"the checkpoint's {name!r} is another network: {error}") from error
     for name, average in trainer.averages.items():
-        average.network.load_state_dict(state["averages"][name]["network"])
-        average.updates = state["averages"][name]["updates"]
+        if name in state["averages"]:
+            average.network.load_state_dict(state["averages"][name]["network"])
+            average.updates = state["averages"][name]["updates"]
+        else:  # asked for since, by flags that were allowed to change
+            average.network.load_state_dict(trainer.plan.networks[name].state_dict())
+            average.updates = 0
     for name, scaler in trainer.scalers.items():
         if name in state["scalers"]:
             scaler.load_state_dict(state["scalers"][name])

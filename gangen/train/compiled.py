@@ -32,8 +32,13 @@ def check_compiler() -> None:
     else:
         found = importlib.util.find_spec("triton") is not None
         missing, remedy = "triton", "Install it as PyTorch's instructions say"
+        if found:  # which itself calls a C compiler
+            found = any(shutil.which(name) for name in (os.environ.get("CC"), "gcc", "clang") if name)
+            missing, remedy = "a C compiler", "Install gcc, or name one by CC"
+        if found and torch.cuda.get_device_capability() < (7, 0):
+            found, missing, remedy = False, "a GPU of compute capability 7.0 or more", "Take a newer GPU"
     if not found:
-        raise UserError(f"--compile: torch needs {missing}, which is not installed. {remedy}, or leave it out.")
+        raise UserError(f"--compile: torch needs {missing}, which is not here. {remedy}, or leave it out.")
 
 
 def compiled(network: nn.Module, backend: Backend | None) -> nn.Module:

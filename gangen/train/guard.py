@@ -14,6 +14,7 @@ from torch import Tensor
 from gangen.errors import RunError
 
 if TYPE_CHECKING:
+    from gangen.train.seats import Seat
     from gangen.train.trainer import Trainer
 
 
@@ -36,6 +37,10 @@ class NonFinite:
     def __post_init__(self) -> None:
         if self.skips < 0 or self.rollbacks < 0 or not 0 < self.slower <= 1:
             raise ValueError(f"{self}: skips and rollbacks are 0 or more, slower is above 0 and at most 1")
+
+
+SCALINGS = 50
+"""Steps in a row that float16's scaler may leave out. Each halves it: by then it is 2^-34, from 2^16 at first."""
 
 
 class Diverged(RunError):
@@ -88,6 +93,16 @@ class Guard:
             self._row[player] = self._row.get(player, 0) + 1
         trainer.log("skipped", not_finite=broken, skipped=self.skipped)
         if any(self._row[player] > self.limits.skips for player in trainer.turn):
+            raise Diverged(self._told(trainer))
+
+    def check_scale(self, trainer: Trainer, seat: Seat) -> None:
+        """With float16: a gradient that is not finite at any scale is no accident of the scale.
+
+        Raises:
+            Diverged: the seat's scaler has left out `SCALINGS` steps in a row.
+        """
+        if seat.unmoved >= SCALINGS:
+            self._cause, self._row = f"{seat.player.name}/gradient_norm", {seat.player.name: seat.unmoved}
             raise Diverged(self._told(trainer))
 
     def is_well(self) -> bool:

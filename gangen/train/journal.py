@@ -41,7 +41,7 @@ class Journal:
         """Bytes so far, safely on the disk: a checkpoint must not know of lines that a power cut could take."""
         if self.path is None or not self.path.exists():
             return 0
-        with self.path.open("rb") as file:
+        with self.path.open("r+b") as file:  # Windows syncs only what may be written to
             os.fsync(file.fileno())
         return self.path.stat().st_size
 

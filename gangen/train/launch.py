@@ -40,17 +40,14 @@ def launch(
         UserError: this was started as one of several processes but finds itself alone, or networks would be cut
             into pieces, or the precision is none that can be trained in here.
     """
+    told = os.environ.get("ACCELERATE_USE_CPU", "").lower()
+    on_cpu = not torch.cuda.is_available() or told in ("1", "true", "yes")
     # Torch is told first: accelerate would otherwise find a thread count of 1 left by the launchers.
-    if not torch.cuda.is_available():
+    if on_cpu:
         torch.set_num_threads(threads or _fair_share(os.environ))
         keep_freed_memory()
     mixed = "no" if precision == "tf32" else precision
     asked = mixed or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    on_cpu = not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in (
-        "1",
-        "true",
-        "yes",
-    )
     if asked == "fp16" and on_cpu:
         raise UserError("--precision fp16: float16 is trained in on GPUs only. Use no or bf16.")
     _rejoin(os.environ, "gloo" if on_cpu else "nccl")
@@ -61,7 +58,8 @@ def launch(
         raise UserError(
             f"mixed precision {accelerator.mixed_precision!r}: use --precision bf16, fp16, tf32 or no."
         )
-    choose_float32("ieee" if precision == "no" else "tf32")
+    if not on_cpu:
+        choose_float32("ieee" if precision == "no" else "tf32")
     return accelerator
 
 
@@ -71,9 +69,9 @@ def choose_float32(kind: Literal["ieee", "tf32"]) -> None:
     It holds for the whole process. PyTorch by itself rounds in convolutions and not in matrix products. CPUs do
     not round.
     """
-    torch.backends.cuda.matmul.fp32_precision = kind
-    torch.backends.cudnn.conv.fp32_precision = kind  # type: ignore[attr-defined]  # stubs lag behind
-    torch.backends.cudnn.rnn.fp32_precision = kind  # type: ignore[attr-defined]
+    # By the older names: where only the newer were told, torch.compile of 2.9 and 2.10 stumbles over both.
+    torch.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = kind == "tf32"
 
 
 def check_connected(environment: Mapping[str, str], processes: int) -> None:

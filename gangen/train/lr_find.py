@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
@@ -75,7 +76,9 @@ def lr_find(
             world=accelerator.num_processes,
             device=accelerator.device,
         )
-        seat = Seat(replace(player, schedule=constant()), accelerator, None)
+        half = accelerator.mixed_precision == "fp16"
+        scaler = GradScaler(accelerator.device.type) if half else None
+        seat = Seat(replace(player, schedule=constant()), accelerator, None, scaler)
         peak = max(group["initial_lr"] for group in seat.optimizer.param_groups)
         shares = [group["initial_lr"] / peak for group in seat.optimizer.param_groups]
         try:
@@ -101,7 +104,8 @@ def _step(seat: Seat, batch: Any, rate: float, shares: list[float], accelerator:
     with accelerator.autocast():
         terms = seat.player.loss(Nets({seat.player.name: seat}, seat, [seat], Shared()), batch)
     loss = torch.stack([value.float().reshape(()) for value in terms.values()]).sum()
-    loss.backward()
+    seat.scaled(loss).backward()
+    seat.unscale()
     for group, share_of_peak in zip(seat.optimizer.param_groups, shares, strict=True):
         group["initial_lr"] = rate * share_of_peak
     if seat.player.clip is not None:

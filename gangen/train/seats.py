@@ -14,6 +14,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from gangen.errors import RunError
 from gangen.nets.freezing import freeze, is_still, set_training
 from gangen.train.compiled import Backend, compiled
 from gangen.train.optim import parameter_groups
@@ -32,6 +33,7 @@ class Seat:
         optimizer: the player's one optimizer.
         scaler: the player's own, with float16: two players on one would skip each other's steps.
         steps: steps that the player has completed in this phase.
+        unmoved: steps in a row that its scaler left out, with float16, since a gradient was not finite.
     """
 
     def __init__(
@@ -44,7 +46,7 @@ class Seat:
     ) -> None:
         self.player, self.scaler = player, scaler
         self.network = player.network
-        self.steps = 0
+        self.steps = self.unmoved = 0
         self._called = False
         within = [module for part in player.frozen for module in part.modules()]
         self._marks = [(module, getattr(module, "frozen", False)) for module in within]
@@ -65,9 +67,19 @@ class Seat:
         self.rest()
 
     def take_back(self, state: dict[str, Any]) -> None:
-        """Give the optimizer the state that it had in a checkpoint. Its rates are those of the player."""
+        """Give the optimizer the state that it had in a checkpoint. Its rates are those of the player.
+
+        Raises:
+            RunError: it is the state of another optimizer, or of other weights.
+        """
         rates = [group["initial_lr"] for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state)
+        try:
+            self.optimizer.load_state_dict(state)
+        except ValueError as error:
+            raise RunError(
+                f"the checkpoint's optimizer of {self.player.name!r} is of other weights: {error}. Resume with "
+                "what is frozen (--norms and such) as it was, or start a new run in another --out."
+            ) from error
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["initial_lr"] = rate
 
@@ -147,6 +159,7 @@ class Seat:
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         moved = self._step()
+        self.unmoved = 0 if moved else self.unmoved + 1
         self.optimizer.zero_grad(set_to_none=True)
         self.steps += 1
         return moved
@@ -158,7 +171,7 @@ class Seat:
         before = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return self.scaler.get_scale() >= before
+        return self.scaler.get_scale() >= before > 0
 
     def forget_gradient(self) -> None:
         """Drop the gradients of a step that is not taken."""
@@ -233,7 +246,8 @@ class _View:
             return self._seat(*inputs, **named)
         if self._seat is self._mine:
             return self._shared.output(self._seat, inputs, named)
-        with learning(self._seat):
+        # The other player learns from this output, whatever the loss that asks for it first needs it for.
+        with learning(self._seat), torch.enable_grad():
             return _detach(self._shared.output(self._seat, inputs, named))
 
     def __getattr__(self, name: str) -> Any:

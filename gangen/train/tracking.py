@@ -88,7 +88,6 @@ class Tracking(Callback):
         """Pass numbers and grids on."""
         if (record["event"], trainer.total) in self._told:
             return
-        self._told.add((record["event"], trainer.total))
         if record["event"] == "samples" and trainer.run and trainer.accelerator.is_main_process:
             with Image.open(trainer.run / record["file"]) as grid:
                 picture = np.asarray(grid.convert("RGB"))

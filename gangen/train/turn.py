@@ -39,6 +39,7 @@ def take_turn(trainer: Trainer) -> Terms:
         return terms
     for seat in seats:
         _update(trainer, seat, terms[seat.player.name], norms[seat])
+        trainer.guard.check_scale(trainer, seat)
     return terms
 
 
@@ -58,7 +59,7 @@ def _learn(trainer: Trainer, seats: list[Seat]) -> Terms:
                 seat.learn()
                 with trainer.accelerator.autocast(), small_maps(trainer):
                     given = seat.player.loss(Nets(trainer.seats, seat, seats, shared), batch)
-                    scalars = {name: _scalar(seat.player, name, value) for name, value in given.items()}
+                    scalars = {name: _scalar(trainer, seat.player, name, value) for name, value in given.items()}
                 seat.scaled(torch.stack(list(scalars.values())).sum() / batches).backward()
                 terms[seat.player.name].append({k: v.detach() for k, v in scalars.items()})
                 if len(seats) > 1:
@@ -89,9 +90,16 @@ def _update(trainer: Trainer, seat: Seat, terms: list[dict[str, Tensor]], norm: 
 
 def _clipped(seat: Seat) -> Tensor:
     """The norm of a player's gradient, which is clipped where that is asked for."""
+    gradients = [p.grad for p in seat.parameters if p.grad is not None]
+    if not gradients:
+        name = seat.player.name
+        raise ValueError(
+            f"the loss of {name!r} has no gradient in any of its weights. Does it call nets.{name}(...), rather "
+            "than another copy of the network, and not within torch.no_grad?"
+        )
     if seat.player.clip is not None:
         return nn.utils.clip_grad_norm_(seat.parameters, seat.player.clip)
-    return nn.utils.get_total_norm([p.grad for p in seat.parameters if p.grad is not None])
+    return nn.utils.get_total_norm(gradients)
 
 
 def _sums(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -103,8 +111,8 @@ def _named(norms: dict[Seat, Tensor], seat: Seat) -> dict[str, Tensor]:
     return {"gradient_norm": norms[seat]} if seat.scaler is None else {}
 
 
-def _scalar(player: Player, term: str, value: Any) -> Tensor:
+def _scalar(trainer: Trainer, player: Player, term: str, value: Any) -> Tensor:
     if not isinstance(value, Tensor) or value.numel() != 1:
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(f"{player.name}'s loss term {term!r} must be a tensor with one number, not {shape}")
-    return value.reshape(()).float()
+    return value.reshape(()).float().to(trainer.accelerator.device)  # a constant may have been made elsewhere

@@ -143,3 +143,11 @@ def test_certain_answers_make_maps_too():
     torch.testing.assert_close(real, torch.tensor([[1.0, 0.0, 0.0], [0.9, 0.1, 0.0]]))
     with pytest.raises(UserError, match="sure=0 is out of range"):
         label_maps(logits, torch.tensor([0, 0]), sure=0)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_focal_has_a_slope_where_all_is_right(gamma):
+    logits = torch.tensor([[200.0, 0.0], [0.3, 0.1]], requires_grad=True)
+    focal(logits, torch.tensor([0, 1]), gamma=gamma).backward()
+    assert logits.grad.isfinite().all()
+    assert logits.grad[1, 0] > 0

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from gangen.errors import UserError
@@ -107,3 +108,18 @@ def test_a_trainer_without_a_run_folder_writes_nothing(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     toy_trainer().fit(Game(steps=(2, 1, 2)).phases)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_vectors_of_spectral_norm_are_copied_since_their_mean_is_too_short() -> None:
+    torch.manual_seed(0)
+    network = nn.utils.parametrizations.spectral_norm(nn.Linear(8, 8, bias=False))
+    average = Average(network)
+    for _ in range(3):
+        nn.init.normal_(network.parametrizations.weight.original)
+        network(torch.zeros(1, 8))  # a step of the power iteration
+        average.update(network, decay=0.5)
+    norm, ours = network.parametrizations.weight[0], average.network.parametrizations.weight[0]
+    assert torch.equal(ours._u, norm._u)
+    assert ours._v.norm().item() == pytest.approx(1.0, rel=1e-5)
+    original = average.network.parametrizations.weight.original
+    assert not torch.equal(original, network.parametrizations.weight.original)

@@ -10,8 +10,10 @@ import torch
 from torch.amp.grad_scaler import GradScaler
 
 from gangen.errors import UserError
+from gangen.losses import critic_terms, hinge
 from gangen.train import Alternate, Callback, Phase, Player, Together, Trainer, launch
-from tests.train.toys import Game, ToyGenerator, bits, differences, imitate, toy_trainer
+from gangen.train.guard import Diverged
+from tests.train.toys import Game, ToyGenerator, bits, differences, imitate, toy_critic, toy_trainer
 
 
 class Scaled(Callback):
@@ -96,19 +98,51 @@ def test_how_float32_is_multiplied_on_gpus_is_chosen() -> None:
     script = """
 import torch
 from accelerate.state import AcceleratorState
-from gangen.train import launch
+from gangen.train import launch as starting
 
+chosen = []
+tell = starting.choose_float32
+starting.choose_float32 = lambda kind: (chosen.append(kind), tell(kind))
+starting.torch.cuda.is_available = lambda: True  # and a CPU does the rest
+starting.keep_freed_memory = lambda: None
 for precision in ("no", "tf32", "bf16", None):
-    accelerator = launch(precision=precision)
-    products = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
-    print(precision, accelerator.mixed_precision, *products)
+    accelerator = starting.launch(precision=precision)
+    # Either name may be read, as torch.compile and others do
+    older = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    print(precision, chosen[-1], torch.backends.cuda.matmul.fp32_precision, *older)
     AcceleratorState._reset_state(reset_partial_state=True)
 """
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     rows = [line.split() for line in told.splitlines()]
     assert rows == [
-        ["no", "no", "ieee", "ieee"],
-        ["tf32", "no", "tf32", "tf32"],
-        ["bf16", "bf16", "tf32", "tf32"],
-        ["None", "no", "tf32", "tf32"],
+        ["no", "ieee", "ieee", "highest", "False"],
+        ["tf32", "tf32", "tf32", "high", "True"],
+        ["bf16", "tf32", "tf32", "high", "True"],
+        ["None", "tf32", "tf32", "high", "True"],
     ]
+
+
+def test_a_gradient_that_no_scale_makes_finite_ends_the_training_with_its_name() -> None:
+    class Unending(Callback):
+        def on_before_update(self, trainer: Trainer, player: Player) -> None:
+            found = trainer.scalers[player.name]._per_optimizer_states[id(trainer.seats["generator"].optimizer)]
+            for each in found["found_inf_per_device"].values():
+                each.fill_(1.0)
+
+    player = Player("generator", ToyGenerator(), imitate)
+    trainer = toy_trainer(None, Scaled(), Unending())
+    with pytest.raises(
+        Diverged, match=r"generator/gradient_norm is no longer finite: 50 step\(s\) of the generator"
+    ):
+        trainer.fit([Phase("imitate", [player], 80)])
+    assert trainer.total == 49
+
+
+@pytest.mark.parametrize("options", [{"penalty": 10.0}, {"r1_weight": 1.0}, {"penalty": 10.0, "r1_weight": 1.0}])
+def test_penalties_take_what_was_painted_in_half_precision(options: dict[str, float]) -> None:
+    critic, real = toy_critic(), torch.rand(2, 3, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = critic_terms(critic, real, torch.rand(2, 3, 8, 8).bfloat16(), hinge, **options)
+    assert {"adversarial"} < terms.keys()
+    assert all(term.dtype == torch.float32 and term.isfinite() for term in terms.values())
+    torch.stack(list(terms.values())).sum().backward()

@@ -300,3 +300,25 @@ def test_kill_9_in_each_phase(tmp_path: Path, workers: int) -> None:
     assert train(tmp_path / "cut", -1) == 0
     found = differences(final_state(tmp_path / "whole"), final_state(tmp_path / "cut"))
     assert found == [], f"killed at steps {kills}"
+
+
+def test_an_average_that_is_asked_for_later_begins_with_the_weights_at_hand(tmp_path: Path) -> None:
+    game = Game(Alternate(critic=1, generator=1), steps=STEPS)
+    for phase in game.phases:
+        for player in phase.players:
+            player.ema = 0.0
+    with pytest.raises(ConnectionError):
+        toy_trainer(tmp_path, Cut(20)).fit(game.phases)
+    later = Game(Alternate(critic=1, generator=1), steps=STEPS)
+    trainer = toy_trainer(tmp_path, Callback())
+    trainer.fit(later.phases, resume=True, allow_changes=True)
+    assert trainer.averages["generator"].updates == 3  # of the generator's turns since the checkpoint
+
+
+def test_another_choice_of_what_learns_is_refused_by_the_players_name(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionError):
+        toy_trainer(tmp_path, Cut(5)).fit(Game(steps=STEPS).phases)
+    game = Game(steps=STEPS)
+    game.phases[0].players[0].frozen = [game.generator.body]
+    with pytest.raises(RunError, match=r"optimizer of 'generator' is of other weights: .*is frozen"):
+        toy_trainer(tmp_path, Callback()).fit(game.phases, resume=True, allow_changes=True)

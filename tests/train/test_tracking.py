@@ -63,3 +63,14 @@ def test_a_dashboard_hears_each_step_once_though_the_run_was_cut(tmp_path: Path)
     assert second
     assert sorted(first + second) == sorted(whole)
     assert len(set(whole)) == len(whole) > 50
+
+
+def test_two_that_tell_of_one_step_are_both_heard(tmp_path: Path) -> None:
+    Listener.told = []
+    accelerator = Accelerator(cpu=True, log_with=[Listener()])
+    twice = [Validation(Toys(3), [L1], every=4, best=None), Validation(Toys(5), [L1], every=4, best=None)]
+    trainer = Trainer(
+        tmp_path, Toys(), batch_size=4, callbacks=[*twice, Tracking("toys", {})], accelerator=accelerator
+    )
+    trainer.fit(Game(steps=(8, 0, 0)).phases)
+    assert [step for step, name in Listener.told if name == "validation/l1"] == [4, 4, 8, 8]

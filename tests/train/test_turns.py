@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gangen.losses import critic_terms, hinge
 from gangen.nets import freeze
 from gangen.train import Adaptive, Alternate, Callback, Phase, Player, Switcher, Together
 from gangen.train.optim import adam, sgd
@@ -206,3 +207,34 @@ def test_an_unknown_network_is_named_with_those_there_are() -> None:
     player = Player("generator", game.generator, lambda nets, batch: nets.critik(batch.input))
     with pytest.raises(AttributeError, match=r"no player 'critik'.*generator"):
         toy_trainer().fit([Phase("imitate", [player], 1)])
+
+
+def test_a_critic_that_asks_without_gradients_leaves_the_generator_its_own() -> None:
+    """The usual idiom of a critic's loss; under Together it is the critic that asks first."""
+
+    def usual(nets: Any, batch: Any) -> dict[str, Tensor]:
+        with torch.no_grad():
+            fake = nets.generator(batch.input)
+        assert not fake.requires_grad
+        return critic_terms(nets.critic, batch.target, fake, hinge)
+
+    ends = []
+    for loss in (judge, usual):
+        game = Game(Together(), steps=(0, 0, 5))
+        if loss is usual:
+            game.expert = Player("critic", game.critic, usual, lr=1e-2)
+            game.phases = [Phase("play", [game.expert, game.artist], 5, switcher=Together())]
+        before = bits(game.generator)
+        toy_trainer().fit(game.phases)
+        ends.append(differences(before, bits(game.generator)))
+    assert ends[0] == ends[1] != []
+
+
+def test_a_loss_that_never_reaches_its_network_is_refused_by_name() -> None:
+    game, another = Game(), Game()
+
+    def misled(nets: Any, batch: Any) -> dict[str, Tensor]:
+        return {"pixel": (another.generator(batch.input) - batch.target).abs().mean()}
+
+    with pytest.raises(ValueError, match=r"loss of 'generator' has no gradient .*nets\.generator"):
+        toy_trainer().fit([Phase("imitate", [Player("generator", game.generator, misled)], 2)])
