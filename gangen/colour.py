@@ -1,7 +1,8 @@
-"""CIELAB: lightness and chroma of pictures, and pictures with a given lightness, exactly. Batched, on any device.
+"""Luma, saturation, and CIELAB: lightness and chroma of pictures, and pictures with a given lightness, exactly.
 
-The conversions are kornia's (sRGB, D65, 2 degrees), always in float32. Lightness here is L* of CIELAB, which is a
-function of the relative luminance Y alone (CIE 15:2004); it is not Rec. 601 luma, `gangen.images.luminance`.
+All is batched, on any device. CIELAB's conversions are kornia's (sRGB, D65, 2 degrees), always in float32.
+Lightness here is L* of CIELAB, which is a function of the relative luminance Y alone (CIE 15:2004); it is not
+Rec. 601 luma, `luminance`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,37 @@ from gangen import images
 MOST_CHROMA = 110.0
 """No colour of sRGB has an |a| or a |b| above this (the largest is 107.9, that of blue's b)."""
 
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, which Pillow's own greyscale follows
+_STUDIO_LUMA = (65.481, 128.553, 24.966)  # the same, in levels of 8 bits from 16 to 235, as MATLAB has them
 _LUMINANCE = (0.212671, 0.715160, 0.072169)  # kornia's weights of linear red, green and blue in Y
+
+
+def luminance(pictures: Tensor) -> Tensor:
+    """Rec. 601 luma of (N, 3, H, W) in [-1, 1]: (N, 1, H, W) in [-1, 1]."""
+    weights = torch.tensor(_LUMA, dtype=pictures.dtype, device=pictures.device)
+    return (pictures * weights.view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+
+
+def studio_luma(pictures: Tensor) -> Tensor:
+    """Luma of MATLAB's rgb2ycbcr, which super-resolution is judged on: (N, 3, H, W) to (N, 1, H, W), in [-1, 1].
+
+    ITU-R BT.601 with footroom and headroom: black is level 16 and white level 235 of 0..255, so the values lie
+    between -0.875 and 0.843. Not rounded to levels (MATLAB rounds where it is given 8 bits).
+    """
+    weights = torch.tensor(_STUDIO_LUMA, dtype=pictures.dtype, device=pictures.device)
+    levels = 16 + ((pictures + 1) / 2 * weights.view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    return levels / 127.5 - 1
+
+
+def saturation(pictures: Tensor) -> Tensor:
+    """Mean saturation of each picture: (N, 3, H, W) in [-1, 1] to (N,) in [0, 1].
+
+    A pixel's saturation is max - min over its channels on a 0..1 scale, as Hanbury & Serra define it ("A 3D-polar
+    coordinate colour representation suitable for image analysis", 2003). HSV's, divided by max, tells of the noise
+    in nearly black pixels: a little of it makes a line drawing look more saturated than its colours do.
+    """
+    unit = pictures.float().clamp(-1, 1).add(1).div(2)
+    return (unit.amax(dim=1) - unit.amin(dim=1)).mean(dim=(1, 2))
 
 
 def to_lab(pictures: Tensor) -> Tensor:

@@ -17,6 +17,10 @@ class PictureError(DataError):
     """A single picture that cannot be read."""
 
 
+class StorageError(DataError):
+    """Storage or memory that failed while something was read, which says nothing against what was to be read."""
+
+
 class WeightsError(UserError):
     """A weights file that is missing, unreadable or made for another network."""
 

@@ -19,6 +19,7 @@ from torch.export import Dim
 
 from gangen import files
 from gangen.errors import RunError, UserError
+from gangen.nets import Siamese
 from gangen.pipeline import Pipeline
 
 STRIDE = 32
@@ -65,6 +66,8 @@ def export_onnx(
         RunError: the network cannot be exported, or the file answers otherwise than it; an older file stays.
     """
     _require_extra()
+    if isinstance(source.network if isinstance(source, Pipeline) else source, Siamese):
+        raise UserError("a network that compares two pictures is not exported. Use it by Pipeline.compare.")
     least = 2 * STRIDE if dynamic else 1
     if size < least:
         raise UserError(f"size {size} is impossible. Expected {least} pixels or more.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,25 +11,39 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageDraw, ImageFont, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from gangen import files
-from gangen.errors import PictureError
+from gangen.errors import PictureError, StorageError
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_JPEG = (".jfif", ".jpe", ".jpeg", ".jpg")
+SUFFIXES = (*_JPEG, ".avif", ".bmp", ".gif", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """What counts as a picture in a folder, by the end of its name in lower case."""
+
+OTHER_SUFFIXES = (".arw", ".cr2", ".cr3", ".dng", ".heic", ".heif", ".jxl", ".nef", ".psd", ".raw", ".svg")
+"""Pictures of kinds that are not read, for whoever looks through a folder to name them."""
 
 MAX_RATIO = 256
 """Longest side of a picture over its shortest. Beyond it a picture is refused: one of a single pixel by a million,
 enlarged until its short side can be trained on, takes all memory. May be set to another number."""
 
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, which Pillow's own greyscale follows
-_STUDIO_LUMA = (65.481, 128.553, 24.966)  # the same, in levels of 8 bits from 16 to 235, as MATLAB has them
-
-
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture upright, by the number that EXIF 2.3 (section 4.6.4) gives its orientation."""
+_LYING = (5, 6, 7, 8)
+"""Those of them that make rows of columns."""
+_OF_STORAGE = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+"""Errors of the system that tell of storage, or of the machine, rather than of the file. Pillow's have none."""
 _ENOUGH: ContextVar[int] = ContextVar("enough", default=0)
 _PARTS = (8, 4, 2)
 """What the decoder can divide a JPEG's sides by."""
@@ -66,8 +81,21 @@ def read(path: str | Path, mode: Literal["RGB", "L"] = "RGB") -> Image.Image:
     Raises:
         PictureError: there is no such file, or it is no picture, or cut short, empty or absurdly large;
             says which file, why, and what to do.
+        StorageError: the disk, the network or the memory failed.
     """
     return _read(Path(path), str(path), mode)
+
+
+def size(path: str | Path) -> tuple[int, int]:
+    """Height and width that `read` will give a picture; only the beginning of its file is read.
+
+    Raises:
+        PictureError: there is no such file, or it is no picture, or absurdly large.
+        StorageError: the disk, the network or the memory failed.
+    """
+    with _explained(Path(path), str(path)), Image.open(path) as opened:
+        _check_ratio(opened.size)
+        return upright_size(opened)
 
 
 def decode(content: bytes, name: str, mode: Literal["RGB", "L"] = "RGB") -> Image.Image:
@@ -85,14 +113,19 @@ def decode(content: bytes, name: str, mode: Literal["RGB", "L"] = "RGB") -> Imag
 
 
 def _read(source: Path | io.BytesIO, name: str, mode: Literal["RGB", "L"]) -> Image.Image:
+    with _explained(source, name), Image.open(source) as opened:
+        _check_ratio(opened.size)
+        if isinstance(opened, JpegImageFile):
+            _reduce(opened, _ENOUGH.get())
+        picture = _flatten(_eight_bits(upright(opened)))
+        return picture if picture.mode == mode else picture.convert(mode)
+
+
+@contextmanager
+def _explained(source: Path | io.BytesIO, name: str) -> Iterator[None]:
+    """Say of whatever goes wrong in this block which file could not be read, why, and what to do."""
     try:
-        with Image.open(source) as opened:
-            _check_ratio(opened.size)
-            if isinstance(opened, JpegImageFile):
-                _reduce(opened, _ENOUGH.get())
-            picture = ImageOps.exif_transpose(opened)
-            picture = _flatten(_eight_bits(picture))
-            return picture if picture.mode == mode else picture.convert(mode)
+        yield
     except FileNotFoundError as error:
         raise PictureError(f"cannot read {name}: there is no such file. Check the path.") from error
     except Image.DecompressionBombError as error:
@@ -100,12 +133,37 @@ def _read(source: Path | io.BytesIO, name: str, mode: Literal["RGB", "L"]) -> Im
             f"cannot read {name}: {error}. Scale the picture down or cut it; or raise "
             "PIL.Image.MAX_IMAGE_PIXELS or gangen.images.MAX_RATIO where you trust its source."
         ) from error
+    except MemoryError as error:
+        raise StorageError(f"cannot read {name}: there is not enough memory. Free some, and try again.") from error
     # Pillow's decoders answer broken files with nearly every exception there is (OSError, SyntaxError,
     # ValueError, struct.error, zlib.error, ...): whichever it was, this one picture cannot be read.
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _OF_STORAGE:
+            raise StorageError(f"cannot read {name}: {error}. Try again once its storage can be read.") from error
         raise PictureError(
             f"cannot read {name}: {_cause(source, error)}. Replace the file or take it out."
         ) from error
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """Turn or mirror a picture as the orientation says that a camera noted in its EXIF data; see `orientation`."""
+    picture.load()
+    turn = _UPRIGHT.get(orientation(picture))
+    return picture if turn is None else picture.transpose(turn)
+
+
+def upright_size(picture: Image.Image) -> tuple[int, int]:
+    """Height and width of what `upright` will give."""
+    width, height = picture.size
+    return (width, height) if orientation(picture) in _LYING else (height, width)
+
+
+def orientation(picture: Image.Image) -> int:
+    """The orientation that a camera noted, 1 to 8; 1, which is upright, where there is none that can be read."""
+    try:
+        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # scraped pictures have EXIF data that are broken in every way
+        return 1
 
 
 def _reduce(opened: JpegImageFile, enough: int) -> None:
@@ -160,39 +218,11 @@ def save(picture: Image.Image | Tensor, path: str | Path) -> None:
     path = Path(path)
     picture = to_picture(picture) if isinstance(picture, Tensor) else picture
     kind = Image.registered_extensions().get(path.suffix.lower())
-    if kind is None or kind not in Image.SAVE:
+    if kind not in Image.SAVE:
         raise PictureError(f"cannot write {path}: {path.suffix or 'no suffix'} is no picture format. Use .png.")
     options = {"quality": 95} if kind in ("JPEG", "WEBP") else {}
     with files.replacing(path) as temporary:
         picture.save(temporary, format=kind, **options)
-
-
-def luminance(pictures: Tensor) -> Tensor:
-    """Rec. 601 luma of (N, 3, H, W) in [-1, 1]: (N, 1, H, W) in [-1, 1]."""
-    weights = torch.tensor(_LUMA, dtype=pictures.dtype, device=pictures.device)
-    return (pictures * weights.view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
-
-
-def studio_luma(pictures: Tensor) -> Tensor:
-    """Luma of MATLAB's rgb2ycbcr, which super-resolution is judged on: (N, 3, H, W) to (N, 1, H, W), in [-1, 1].
-
-    ITU-R BT.601 with footroom and headroom: black is level 16 and white level 235 of 0..255, so the values lie
-    between -0.875 and 0.843. Not rounded to levels (MATLAB rounds where it is given 8 bits).
-    """
-    weights = torch.tensor(_STUDIO_LUMA, dtype=pictures.dtype, device=pictures.device)
-    levels = 16 + ((pictures + 1) / 2 * weights.view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
-    return levels / 127.5 - 1
-
-
-def saturation(pictures: Tensor) -> Tensor:
-    """Mean saturation of each picture: (N, 3, H, W) in [-1, 1] to (N,) in [0, 1].
-
-    A pixel's saturation is max - min over its channels on a 0..1 scale, as Hanbury & Serra define it ("A 3D-polar
-    coordinate colour representation suitable for image analysis", 2003). HSV's, divided by max, tells of the noise
-    in nearly black pixels: a little of it makes a line drawing look more saturated than its colours do.
-    """
-    unit = pictures.clamp(-1, 1).add(1).div(2)
-    return (unit.amax(dim=1) - unit.amin(dim=1)).mean(dim=(1, 2))
 
 
 def grid(

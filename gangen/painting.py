@@ -4,14 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from gangen import tiles
-from gangen.errors import UserError
+from gangen import images, tiles
+from gangen.errors import PictureError, UserError
 from gangen.nets import Colorizer
 from gangen.views import Views, in_views
+
+Picture = Image.Image | str | Path | Tensor
+
+
+def as_tensor(picture: Picture) -> Tensor:
+    """A picture as a network takes it: float32 (3, H, W) in [-1, 1], on the CPU.
+
+    Raises:
+        PictureError: a file cannot be read, or a tensor is no picture.
+        UserError: it is none of these.
+    """
+    if isinstance(picture, Tensor):
+        return _checked(picture).detach().float().cpu()
+    if isinstance(picture, Image.Image):
+        return images.to_tensor(images.upright(picture))
+    return images.to_tensor(images.read(_path(picture)))
+
+
+def size_of(picture: Picture) -> tuple[int, int]:
+    """Height and width of what `as_tensor` will give; of a file only the beginning is read."""
+    if isinstance(picture, Tensor):
+        height, width = _checked(picture).shape[1:]
+        return height, width
+    if isinstance(picture, Image.Image):
+        return images.upright_size(picture)
+    return images.size(_path(picture))
+
+
+def _checked(picture: Tensor) -> Tensor:
+    if picture.ndim != 3 or picture.shape[0] != 3 or 0 in picture.shape or not picture.is_floating_point():
+        raise PictureError(
+            f"a tensor of shape {tuple(picture.shape)} and type {picture.dtype} is no picture. Expected "
+            "(3, H, W) of floats in [-1, 1]; pass the pictures of a batch as a list."
+        )
+    return picture
+
+
+def _path(picture: object) -> str | Path:
+    if isinstance(picture, (str, Path)):
+        return picture
+    remedy = (
+        " PIL.Image.fromarray makes one of an array (RGB, not OpenCV's BGR)." if hasattr(picture, "shape") else ""
+    )
+    raise UserError(
+        f"{type(picture).__name__} is no picture: expected a path, a Pillow picture, or a tensor.{remedy}"
+    )
 
 
 def device_of(network: nn.Module) -> torch.device:
@@ -44,7 +92,7 @@ def paint(network: nn.Module, batch: Tensor, tile: int | None, overlap: int) -> 
         (N, K, scale * H, scale * W) float32 on the CPU.
 
     Raises:
-        UserError: the pictures are larger than a tile, and the network cannot be tiled.
+        PictureError: the pictures are larger than a tile, and the network cannot be tiled.
     """
 
     def painted(part: Tensor) -> Tensor:
@@ -54,7 +102,7 @@ def paint(network: nn.Module, batch: Tensor, tile: int | None, overlap: int) -> 
     if tile is None or height * width <= tile * tile or getattr(network, "bounded", False):
         return painted(batch)
     if not getattr(network, "tiles_exactly", False):
-        raise UserError(
+        raise PictureError(
             f"a picture of {width}x{height} pixels is more than one tile of {tile}x{tile}, and this network "
             "cannot be tiled: its self-attention or instance norm looks at the whole picture, so tiles would "
             "not match in colour. Paint it whole (--tile 0, or tile=None) if memory allows, which with "
@@ -85,13 +133,13 @@ def paint_in_views(
 
 
 def batches(
-    sizes: list[tuple[int, ...]], batch_size: int, tile: int | None, share: float = 1.0
+    sizes: list[tuple[int, int]], batch_size: int, tile: int | None, share: float = 1.0
 ) -> Iterator[list[int]]:
     """Group the indices of pictures of equal (H, W), never more pixels together than a tile has.
 
     The pixels are counted of pictures that are seen `share` times as high and as wide.
     """
-    groups: dict[tuple[int, ...], list[int]] = {}
+    groups: dict[tuple[int, int], list[int]] = {}
     for index, size in enumerate(sizes):
         groups.setdefault(size, []).append(index)
     for (height, width), group in groups.items():

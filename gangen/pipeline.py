@@ -10,20 +10,19 @@ from pathlib import Path
 from typing import Any, overload
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gangen import __version__, files, images, painting, tiles, weights
 from gangen.answers import Answer, to_answers
 from gangen.data.augment import Centre
-from gangen.errors import PictureError, RunError, UserError, WeightsError
+from gangen.errors import RunError, UserError, WeightsError
 from gangen.labels import Classes, draw_mask
 from gangen.loading import FORMAT, NETWORKS, answer_count, build, find_pipeline, read_config
 from gangen.nets import Classifier, Siamese, latents
+from gangen.painting import Picture, as_tensor, size_of
 from gangen.views import Views, in_views
-
-Picture = Image.Image | str | Path | Tensor
 
 
 class Pipeline:
@@ -51,7 +50,9 @@ class Pipeline:
         self.config = dict(config or {})
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, *, device: str | torch.device | None = None) -> Pipeline:
+    def from_pretrained(
+        cls, source: str | Path, *, device: str | torch.device | None = None, best: bool = False
+    ) -> Pipeline:
         """Load a pipeline from a run folder, from a folder that `save` wrote, or from the Hugging Face hub.
 
         Nothing that is read is executed: the weights are safetensors, and the network is one of gangen's own.
@@ -59,9 +60,10 @@ class Pipeline:
         Args:
             source: a folder, or the hub's "owner/name" of a repository with config.json and model.safetensors.
             device: where to paint; CUDA where there is one, else the CPU.
+            best: of a run folder, take the weights that validation found best, rather than the last.
 
         Raises:
-            RunError: the folder holds no pipeline, or one of another format or network.
+            RunError: the folder holds no pipeline, or one of another format or network, or no best weights.
             WeightsError: the weights cannot be read, are not those that were saved, or belong to another network.
             UserError: the hub's repository cannot be had, or the device is not there.
         """
@@ -70,6 +72,10 @@ class Pipeline:
         described = config.pop("network")
         network = build(described, folder)
         stored, expected = folder / "model.safetensors", config.get("sha256")
+        if best:
+            stored, expected = folder.parent / "checkpoints" / "best.safetensors", None
+            if not stored.is_file():
+                raise RunError(f"there is no {stored}: this training kept no best weights. Take the last ones.")
         if expected is not None and weights.fingerprint(stored) != expected:
             raise WeightsError(
                 f"{stored} is damaged, being saved, or not the file that config.json was written with: its "
@@ -182,8 +188,9 @@ class Pipeline:
             its `classes`.
 
         Raises:
-            PictureError: a file cannot be read, or a tensor is no picture.
-            UserError: an argument is out of range, or a large picture was given to a network that cannot be tiled.
+            PictureError: a file cannot be read, a tensor is no picture, or a large picture was given to a network
+                that cannot be tiled.
+            UserError: an argument is out of range, or of another type.
         """
         _check_batch(batch_size)
         if self.latent is not None:
@@ -198,10 +205,9 @@ class Pipeline:
         tiles.check(tile, overlap)
         alone = isinstance(pictures, (Image.Image, str, Path, Tensor))
         given: list[Picture] = [pictures] if alone else list(pictures)  # type: ignore[list-item,arg-type]
-        tensors = [_as_tensor(picture) for picture in given]
         painted: dict[int, Image.Image] = {}
         finished = self._finished()
-        sizes = [tuple(tensor.shape[1:]) for tensor in tensors]
+        sizes = [size_of(picture) for picture in given]
 
         def paint(batch: Tensor) -> Tensor:
             if views is None:
@@ -211,7 +217,7 @@ class Pipeline:
 
         with painting.at_rest(self.network):
             for group in painting.batches(sizes, batch_size, tile, max(views.scales) if views else 1):
-                batch = torch.stack([tensors[index] for index in group])
+                batch = torch.stack([as_tensor(given[index]) for index in group])
                 outputs = paint(batch)
                 painted |= {index: finished(out) for index, out in zip(group, outputs, strict=True)}
         return painted[0] if alone else [painted[index] for index in range(len(given))]
@@ -272,7 +278,7 @@ class Pipeline:
     def _square(self, picture: Picture) -> Tensor:
         """A picture as the network was shown those that it was validated on."""
         size = self.config.get("trained_size")
-        read = images.to_picture(_as_tensor(picture))
+        read = images.to_picture(as_tensor(picture))
         return images.to_tensor(Centre(size)(read)[0] if size else read)
 
     def _answers(self, inputs: list[Tensor], batch_size: int, views: Views | None) -> list[Answer]:
@@ -336,15 +342,3 @@ class Pipeline:
 def _check_batch(batch_size: int) -> None:
     if batch_size < 1:
         raise UserError(f"batch_size {batch_size} is impossible. Give 1 or more.")
-
-
-def _as_tensor(picture: Picture) -> Tensor:
-    if isinstance(picture, Tensor):
-        if picture.ndim != 3 or picture.shape[0] != 3 or 0 in picture.shape or not picture.is_floating_point():
-            raise PictureError(
-                f"a tensor of shape {tuple(picture.shape)} and type {picture.dtype} is no picture. Expected "
-                "(3, H, W) of floats in [-1, 1]; pass the pictures of a batch as a list."
-            )
-        return picture.detach().float().cpu()
-    read = images.read(picture) if isinstance(picture, (str, Path)) else ImageOps.exif_transpose(picture)
-    return images.to_tensor(read)

@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+import unicodedata
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def test_none_readable_is_an_error(capsys, run, tmp_path):
     bad.write_bytes(b"no picture")
     code, _, warned = gangen_says(capsys, "predict", run, bad, "--out", tmp_path / "out")
     assert code == 2
-    assert "none of the 1 pictures could be read" in warned
+    assert "none of the 1 pictures could be painted" in warned
     assert not (tmp_path / "out").exists()
 
 
@@ -189,7 +190,7 @@ def test_report_writes_the_page_and_opens_it(capsys, tmp_path, monkeypatch):
 def test_export_writes_onnx_and_says_how_close_it_is(capsys, run, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     small = nn.Conv2d(3, 3, 3, padding=1)  # a UNet takes its time; tests/test_export.py exports one
-    monkeypatch.setattr(Pipeline, "from_pretrained", lambda source, device: Pipeline(small))
+    monkeypatch.setattr(Pipeline, "from_pretrained", lambda source, device, best: Pipeline(small))
     path = tmp_path / "model.onnx"
     code, told, _ = gangen_says(capsys, "export", run, "--out", path, "--size", "64", "--fixed")
     assert code == 0
@@ -249,3 +250,42 @@ def test_predict_and_generate_refuse_each_other_s_generators(capsys, run, from_n
     code, _, warned = gangen_says(capsys, "generate", run, "--out", tmp_path / "out")
     assert (code, "gangen predict" in warned) == (2, True)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_was_painted_into_the_folder_is_not_painted_again(capsys, run, tmp_path):
+    photograph(tmp_path / "a.png")
+    for _ in range(2):
+        gangen_says(capsys, "predict", run, tmp_path, "--out", tmp_path / "painted")
+    assert [path.name for path in (tmp_path / "painted").rglob("*.png")] == ["a.png"]
+
+
+def test_names_that_are_one_on_some_systems_are_never_given_twice(tmp_path):
+    upper, lower = photograph(tmp_path / "A.PNG"), photograph(tmp_path / "x/a.png")
+    accent = photograph(tmp_path / "y/e\u0301.png")
+    named = [result for _, result in name_results((upper, lower, accent), tmp_path)]
+    assert len({unicodedata.normalize("NFC", str(path)).casefold() for path in named}) == 3
+    assert upper not in named
+    assert tmp_path / "A.png" not in named
+
+
+def test_a_picture_too_large_for_a_network_without_tiles_is_named_and_the_rest_painted(capsys, tmp_path):
+    looks_everywhere = UNet(Body("resnet18", weights="none"), ImageHead(3), width=4, attention=True)
+    assert not looks_everywhere.tiles_exactly
+    Pipeline(looks_everywhere).save(tmp_path / "run" / "pipeline")
+    photograph(tmp_path / "in/large.png", 140, 70)
+    photograph(tmp_path / "in/small.png")
+    words = (
+        "predict",
+        tmp_path / "run",
+        tmp_path / "in",
+        "--out",
+        tmp_path / "o",
+        "--tile",
+        "96",
+        "--overlap",
+        "32",
+    )
+    code, told, warned = gangen_says(capsys, *words)
+    assert (code, "1 painted" in told, "1 skipped" in told) == (1, True, True)
+    assert re.search(r"skipped: large\.png: .*--tile 0", warned)
+    assert [path.name for path in (tmp_path / "o").iterdir()] == ["small.png"]

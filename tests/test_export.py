@@ -6,7 +6,7 @@ from torch import nn
 
 from gangen.errors import RunError, UserError
 from gangen.export import export_onnx
-from gangen.nets import Body, ImageHead, NoiseGenerator, UNet
+from gangen.nets import Body, ClassHead, ImageHead, NoiseGenerator, Siamese, UNet
 from gangen.pipeline import Pipeline
 
 for name in ("onnx", "onnxscript", "onnxruntime"):
@@ -134,3 +134,8 @@ def test_a_generator_from_noise_takes_noise(tmp_path, dynamic):
     noise = torch.randn(4 if dynamic else 1, 5)
     with torch.no_grad():
         torch.testing.assert_close(run(done.path, noise), generator(noise), atol=1e-4, rtol=0)
+
+
+def test_a_network_that_compares_is_refused_with_what_works(tmp_path):
+    with pytest.raises(UserError, match=r"compares two pictures .*Pipeline\.compare"):
+        export_onnx(Siamese(Body("resnet18", "none"), ClassHead(2)), tmp_path / "x.onnx", size=64)

@@ -1,3 +1,4 @@
+import errno
 import random
 import struct
 import zlib
@@ -7,8 +8,8 @@ import pytest
 import torch
 from PIL import Image, ImageChops
 
-from gangen import images
-from gangen.errors import PictureError
+from gangen import colour, images
+from gangen.errors import PictureError, StorageError
 
 
 def checker(size=(12, 8)):
@@ -201,18 +202,18 @@ def test_suffixes_are_matched_in_any_case():
 def test_saturation_of_known_colours():
     colours = torch.tensor([[255, 0, 0], [128, 128, 128], [0, 0, 0], [200, 100, 150], [255, 255, 255]])
     pictures = (colours / 127.5 - 1).view(5, 3, 1, 1).expand(5, 3, 2, 2)
-    assert images.saturation(pictures).tolist() == pytest.approx([1, 0, 0, 100 / 255, 0], abs=1e-6)
+    assert colour.saturation(pictures).tolist() == pytest.approx([1, 0, 0, 100 / 255, 0], abs=1e-6)
 
 
 def test_noise_in_black_lines_is_hardly_saturation():
     lines = -torch.ones(1, 3, 16, 16)
     noise = torch.randn(lines.shape, generator=torch.Generator().manual_seed(0)) * 0.03
-    assert images.saturation(lines + noise) < 0.02
+    assert colour.saturation(lines + noise) < 0.02
 
 
 def test_luminance_agrees_with_pillow():
     picture = checker((16, 16))
-    grey = images.to_picture(images.luminance(images.to_tensor(picture)[None])[0])
+    grey = images.to_picture(colour.luminance(images.to_tensor(picture)[None])[0])
     difference = np.asarray(grey, dtype=int) - np.asarray(picture.convert("L"), dtype=int)
     assert np.abs(difference).max() <= 1
 
@@ -266,3 +267,28 @@ def test_long_row_labels_do_not_push_the_pictures_off():
         images.grid([[cells[0][0]] * 2], ["only one"])
     with pytest.raises(ValueError, match="at least one picture"):
         images.grid([[]])
+
+
+def test_exif_data_that_cannot_be_read_do_not_cost_the_picture(tmp_path):
+    picture = saved(tmp_path, checker(), "x.jpg", exif=b"Exif\x00\x00no TIFF at all", quality=95)
+    assert picture.size == (12, 8)
+    assert images.size(tmp_path / "x.jpg") == (8, 12)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_is_known_before_a_picture_is_read(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = saved(tmp_path, checker(), "x.png", exif=exif)
+    assert images.size(tmp_path / "x.png") == (picture.height, picture.width)
+    assert picture.size == ((8, 12) if orientation >= 5 else (12, 8))
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), MemoryError()])
+def test_storage_or_memory_that_fail_are_not_held_against_the_picture(tmp_path, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(StorageError, match=r"cannot read .*x\.png: .*again"):
+        images.read(tmp_path / "x.png")

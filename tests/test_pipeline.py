@@ -372,3 +372,23 @@ def test_generators_from_noise_and_from_pictures_are_not_mixed_up(from_noise, un
     for name, value in (("count", 0), ("seed", -1), ("batch_size", 0)):
         with pytest.raises(UserError, match=f"{name} {value}"):
             pipeline.generate(**{name: value})
+
+
+def test_pictures_are_read_when_their_turn_comes(tmp_path, monkeypatch):
+    paths = []
+    for number, width in enumerate((20, 24, 20)):
+        noise(width, 16, number).save(tmp_path / f"{number}.png")
+        paths.append(tmp_path / f"{number}.png")
+    network, order, read = Local(), [], images.read
+    monkeypatch.setattr(images, "read", lambda path, *rest: order.append(path.name) or read(path, *rest))
+    network.register_forward_hook(lambda *_: order.append("painted"))
+    painted = Pipeline(network)(paths)
+    assert order == ["0.png", "2.png", "painted", "1.png", "painted"]
+    assert [picture.size for picture in painted] == [(20, 16), (24, 16), (20, 16)]
+
+
+def test_arrays_are_refused_with_what_makes_pictures_of_them(unet):
+    array = torch.zeros(8, 8, 3).numpy()
+    for given in (array, [array]):
+        with pytest.raises(UserError, match=r"ndarray is no picture: .*Image\.fromarray"):
+            Pipeline(unet)(given)

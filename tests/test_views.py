@@ -214,7 +214,7 @@ def test_a_coloured_picture_keeps_its_lightness_in_every_view():
     painted = Pipeline(network)(picture, views=SEVERAL)
     light, found = (colour.lightness(images.to_tensor(each)[None]) for each in (picture, painted))
     assert (light - found).abs().max() < 0.6
-    assert images.saturation(images.to_tensor(painted)[None]) > 0.02
+    assert colour.saturation(images.to_tensor(painted)[None]) > 0.02
     assert painted.tobytes() != Pipeline(network)(picture).tobytes()
 
 

@@ -8,6 +8,7 @@ What needs torch is imported inside the commands, so that `gangen --help` answer
 from __future__ import annotations
 
 import sys
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from PIL import Image
+    from tqdm import tqdm
 
     from gangen.pipeline import Pipeline
 
@@ -77,6 +79,7 @@ def predict(
     tile: int = 768,
     overlap: int = 64,
     tta: bool = False,
+    best: bool = False,
     device: str | None = None,
 ) -> int:
     """Paint pictures of any size with the averaged generator of a training, or say what they show.
@@ -84,14 +87,16 @@ def predict(
     Each result is a PNG of its picture's size, or larger by the factor that a generator was trained to enlarge by;
     those of a folder keep their sub-folders. A network that labels pixels paints masks, with a palette, whose
     levels are the classes' numbers; one that classifies prints its answers and writes them to answers.csv.
-    Pictures that cannot be read are named and left out, and the exit code is then 1.
+    Pictures that cannot be read are named and left out, as are those too large for a network that cannot be tiled,
+    and the exit code is then 1.
 
     Example: gangen predict runs/first sketches/ cat.jpg --out painted
 
     Args:
         run: a run folder, a pipeline folder, or OWNER/NAME on the Hugging Face hub.
         pictures: pictures, or folders that are searched with all folders inside them.
-        out: the folder for the results. Nothing among the given pictures is ever overwritten.
+        out: the folder for the results. Nothing among the given pictures is ever overwritten, and where it lies in
+            a given folder, what is in it is not painted again.
         draw: first make of each picture (a photograph) what the generator learned to paint from: a sketch, or a
             small or spoilt picture.
         batch_size: how many pictures of equal size to paint together.
@@ -99,7 +104,8 @@ def predict(
         overlap: by how many pixels tiles overlap (a multiple of 32); more makes them agree better.
         tta: test-time augmentation: look at each picture mirrored too, mirror the answer back, and average both.
             Takes twice the time.
-        device: such as cpu, cuda or cuda:1. CUDA where there is one, else the CPU.
+        best: take the weights that validation found best (RUN/checkpoints/best.safetensors), not the last ones.
+        device: such as cpu, cuda, cuda:1 or mps. CUDA where there is one, else the CPU.
     """
     from tqdm import tqdm
 
@@ -108,14 +114,18 @@ def predict(
     from gangen.views import Views
 
     named = name_results(pictures, out)
-    pipeline = Pipeline.from_pretrained(run, device=device)
+    pipeline = Pipeline.from_pretrained(run, device=device, best=best)
     views = Views() if tta else None
     if pipeline.answers:
         skipped = write_answers(pipeline, [picture for picture, _ in named], out, batch_size, views)
         sys.stdout.write(f"{len(named) - skipped} classified, {out / 'answers.csv'}, {skipped} skipped\n")
         return NOT_ALL if skipped else 0
     drawn = _drawn(pipeline) if draw else None
-    skipped = 0
+    done = 0
+
+    def paint(given: list[Image.Image]) -> list[Image.Image]:
+        return pipeline([*given], batch_size=batch_size, tile=tile or None, overlap=overlap, views=views)
+
     with tqdm(total=len(named), unit="picture", disable=None) as bar:
         for first in range(0, len(named), max(1, batch_size)):
             group = named[first : first + max(1, batch_size)]
@@ -124,21 +134,15 @@ def predict(
                 try:
                     readable.append((_read(picture, drawn), result))
                 except PictureError as error:
-                    skipped += 1
                     bar.write(f"skipped: {error}", file=sys.stderr)
-            painted = pipeline(
-                [read for read, _ in readable],
-                batch_size=batch_size,
-                tile=tile or None,
-                overlap=overlap,
-                views=views,
-            )
-            for picture_painted, (_, result) in zip(painted, readable, strict=True):
+            for picture_painted, result in _painted(readable, paint, bar):
                 images.save(picture_painted, result)
+                done += 1
             bar.update(len(group))
-    if skipped == len(named):
-        raise PictureError(f"none of the {skipped} pictures could be read, so nothing was painted.")
-    sys.stdout.write(f"{len(named) - skipped} painted in {out}" + (f", {skipped} skipped\n" if skipped else "\n"))
+    skipped = len(named) - done
+    if not done:
+        raise PictureError(f"none of the {skipped} pictures could be painted; the lines above say why.")
+    sys.stdout.write(f"{done} painted in {out}" + (f", {skipped} skipped\n" if skipped else "\n"))
     return NOT_ALL if skipped else 0
 
 
@@ -196,7 +200,12 @@ def report(run: Annotated[Positional[Path], arg(metavar="RUN")], /, open: bool =
 
 
 def export(
-    run: Annotated[Positional[str], arg(metavar="RUN")], /, out: Path, size: int = 256, fixed: bool = False
+    run: Annotated[Positional[str], arg(metavar="RUN")],
+    /,
+    out: Path,
+    size: int = 256,
+    fixed: bool = False,
+    best: bool = False,
 ) -> int:
     """Write the generator of a training as an ONNX file, and check that it answers as the network does.
 
@@ -209,11 +218,12 @@ def export(
         out: the file to write.
         size: height and width in pixels of the example picture.
         fixed: take pictures of that size only, one at a time.
+        best: take the weights that validation found best (RUN/checkpoints/best.safetensors), not the last ones.
     """
     from gangen.export import export_onnx
     from gangen.pipeline import Pipeline
 
-    done = export_onnx(Pipeline.from_pretrained(run, device="cpu"), out, size=size, dynamic=not fixed)
+    done = export_onnx(Pipeline.from_pretrained(run, device="cpu", best=best), out, size=size, dynamic=not fixed)
     sys.stdout.write(
         f"{done.path}: pictures of {done.sizes} size; differs from the network by at most {done.difference:.2g} "
         f"(in [-1, 1], over {len(done.checked)} shapes)\n"
@@ -232,20 +242,44 @@ def name_results(given: tuple[Path, ...], out: Path) -> list[tuple[Path, Path]]:
     found: list[tuple[Path, Path]] = []
     for place in given:
         if place.is_dir():
-            found += [(picture, picture.relative_to(place)) for picture in find_pictures(place)]
+            earlier = out.resolve() if out.resolve() != place.resolve() else None
+            found += [
+                (picture, picture.relative_to(place))
+                for picture in find_pictures(place)
+                if earlier is None or not picture.resolve().is_relative_to(earlier)
+            ]
         else:
             found.append((place, Path(place.name)))
     if not found:
         raise UserError("no picture is given. Name pictures or folders: gangen predict RUN PICTURE --out DIR")
-    taken = {picture.resolve() for picture, _ in found}
+    taken = {_spelled(picture) for picture, _ in found}
     named = []
     for picture, name in found:
         result, count = out / name.with_suffix(".png"), 2
-        while result.resolve() in taken:
+        while _spelled(result) in taken:
             result, count = out / name.with_name(f"{name.stem}-{count}.png"), count + 1
-        taken.add(result.resolve())
+        taken.add(_spelled(result))
         named.append((picture, result))
     return named
+
+
+def _spelled(path: Path) -> str:
+    """A path such that two which are one file on some systems, by case or accents, are the same on all."""
+    return unicodedata.normalize("NFC", str(path.resolve())).casefold()
+
+
+def _painted(
+    pictures: list[tuple[Image.Image, Path]], paint: Callable[[list[Image.Image]], list[Image.Image]], bar: tqdm
+) -> list[tuple[Image.Image, Path]]:
+    """The pictures painted, with their results' paths; those too large for a network without tiles are named."""
+    try:
+        painted = paint([picture for picture, _ in pictures])
+        return [(each, result) for each, (_, result) in zip(painted, pictures, strict=True)]
+    except PictureError as error:
+        if len(pictures) > 1:
+            return [done for one in pictures for done in _painted([one], paint, bar)]
+        bar.write(f"skipped: {pictures[0][1].name}: {error}", file=sys.stderr)
+        return []
 
 
 def _read(picture: Path, drawn: Callable[[Image.Image], Image.Image] | None) -> Image.Image:

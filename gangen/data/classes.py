@@ -19,7 +19,7 @@ from PIL import Image
 from gangen import images
 from gangen.data.augment import Augment, Centre, Size, Transform
 from gangen.data.batch import Batch
-from gangen.data.folders import find_pictures, fingerprint, name_within, parts, split
+from gangen.data.folders import TEST_NAMES, find_pictures, fingerprint, name_within, parts, split
 from gangen.data.readable import Readable
 from gangen.data.sets import check_folder
 from gangen.data.sources import Kept, Source
@@ -220,7 +220,7 @@ def _apart(source: Labelled, validation: float) -> tuple[Labelled, Labelled]:
 
 
 def _open(folder: Path, label_of: LabelOf | None) -> ClassFiles:
-    paths = find_pictures(folder)
+    paths = find_pictures(folder, but=TEST_NAMES)
     if label_of is None:
         loose = [path.name for path in paths if path.parent == folder]
         if loose:
@@ -230,7 +230,7 @@ def _open(folder: Path, label_of: LabelOf | None) -> ClassFiles:
             )
         filled = {path.relative_to(folder).parts[0] for path in paths}
         entries = {entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
-        empty = sorted(entries - filled)
+        empty = sorted(entries - filled - {*TEST_NAMES})
         if empty:
             warnings.warn(f"no picture in the folder of class {', '.join(empty)} in {folder}", stacklevel=4)
         label_of = _first_folder(folder)

@@ -68,14 +68,15 @@ class Codes:
     def read(self, path: Path) -> Image.Image:
         """Read a label picture: "L", its levels the classes' numbers, and 255 where it is ignored.
 
-        Grey and palette pictures are read by their levels, others by their colours. Orientation notes are not
+        Where the codes are levels, grey and palette pictures are read by theirs, and others whose red, green and
+        blue are equal by these; where they are colours, all are read by their colours. Orientation notes are not
         applied: label pictures are drawn, not taken.
 
         Raises:
             PictureError: the file cannot be read.
             DataError: a level or colour is none of the codes; names it and the file, and how many pixels have it.
         """
-        levels = _levels(path)
+        levels = _levels(path, by_colour=isinstance(next(iter(self.levels)), tuple))
         found = np.empty(levels.shape[:2], np.uint8)
         flat = levels if levels.ndim == 2 else (levels.astype(np.int64) << np.array([16, 8, 0])).sum(axis=2)
         present, where, counts = np.unique(flat, return_inverse=True, return_counts=True)
@@ -100,13 +101,16 @@ class Codes:
         return f"{text} Add it to the codes (as Void, to ignore it), or mend the picture."
 
 
-def _levels(path: Path) -> NDArray[np.int32]:
-    """The levels of a grey or palette picture, (H, W), or the colours of another, (H, W, 3)."""
+def _levels(path: Path, *, by_colour: bool) -> NDArray[np.int32]:
+    """The levels of a picture, (H, W), or its colours, (H, W, 3): those asked for, as far as it has them."""
     try:
         with Image.open(path) as opened:
             opened.load()
-            plain = opened.mode in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
-            return np.asarray(opened if plain else opened.convert("RGB")).astype(np.int32)
+            if opened.mode in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L") and not by_colour:
+                return np.asarray(opened).astype(np.int32)
+            colours = np.asarray(opened.convert("RGB")).astype(np.int32)
+            grey = bool((colours == colours[..., :1]).all())
+            return colours[..., 0] if grey and not by_colour else colours
     except FileNotFoundError as error:
         raise PictureError(f"cannot read {path}: there is no such file. Check the path.") from error
     # As in gangen.images: broken files are answered with nearly every exception there is.

@@ -6,45 +6,95 @@ import hashlib
 import math
 import os
 import unicodedata
+import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from gangen import images
 from gangen.errors import DataError
 
 VALIDATION_NAMES = ("val", "valid", "validation")
-"""Sub-folders that are taken for validation beside train/. A test/ folder is never touched."""
+"""Sub-folders that are taken for validation beside train/."""
+
+TEST_NAMES = ("test",)
+"""Sub-folders of a data set that nothing is learned from, nor chosen by."""
 
 
-def find_pictures(folder: str | Path) -> list[Path]:
+def find_pictures(folder: str | Path, *, but: Collection[str] = ()) -> list[Path]:
     """List the pictures of a folder and of all folders inside it.
 
     Hidden files and folders (a leading dot) are left out, links are followed. The order is that of the paths
-    relative to `folder` with forward slashes, so it is the same on every system.
+    relative to `folder` with forward slashes, so it is the same on every system. One warning counts the pictures
+    of kinds that are not read, such as HEIC.
+
+    Args:
+        folder: where to look.
+        but: names of folders, right in `folder`, that are left out, with a warning: `TEST_NAMES` where something
+            is to be learned.
 
     Raises:
-        DataError: the folder is missing or holds no picture; says what it does hold.
+        DataError: the folder is missing or holds no picture, which says what it does hold; or a folder in it
+            cannot be looked into, or a name is not UTF-8.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}{_holdings_above(folder)}. Check the path.")
     found: list[Path] = []
     seen: set[str] = set()
-    for here, folders, names in os.walk(folder, followlinks=True):
+    others: Counter[str] = Counter()
+    for here, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
         real = os.path.realpath(here)
         if real in seen:  # a link to a folder above would otherwise be walked for ever
             folders.clear()
             continue
         seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
-        found += [Path(here, name) for name in names if not name.startswith(".") and images.is_picture(name)]
+        if Path(here) == folder:
+            _warn_of_left_out(folder, sorted({*but} & {*folders}))
+            folders[:] = [name for name in folders if name not in but]
+        shown = [name for name in names if not name.startswith(".")]
+        found += [Path(here, name) for name in shown if images.is_picture(name)]
+        suffixes = (Path(name).suffix.lower() for name in shown)
+        others.update(suffix for suffix in suffixes if suffix in images.OTHER_SUFFIXES)
     if not found:
         raise DataError(
             f"no picture in {folder}: looked for {' '.join(images.SUFFIXES)}, but it holds "
             f"{_holdings(folder)}. Point to the folder that the pictures are in."
         )
+    for path in found:
+        _check_name(path)
+    if others:
+        counted = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
+        warnings.warn(
+            f"{folder}: left out pictures of kinds that are not read: {counted}. Convert them to JPEG or PNG.",
+            stacklevel=2,
+        )
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(
+        f"cannot look into {error.filename}: {error.strerror}. Check that it may be read, or take it out."
+    ) from error
+
+
+def _warn_of_left_out(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        warnings.warn(
+            f"{folder / name} is left out: nothing is learned from a folder of that name. Rename it to use it.",
+            stacklevel=3,
+        )
+
+
+def _check_name(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"the name of {str(path)!a} is not UTF-8, as names from old archives are. Rename it (convmv does "
+            "whole folders)."
+        ) from error
 
 
 def parts(root: str | Path, inside: str | Path = "") -> tuple[Path, Path | None]:

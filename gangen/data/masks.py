@@ -16,7 +16,7 @@ from gangen import images
 from gangen.data.augment import Augment, Centre, Size, Transform
 from gangen.data.batch import Batch
 from gangen.data.codes import IGNORED_LEVEL, VOID, Codes, CodesLike
-from gangen.data.folders import find_pictures, fingerprint, name_within, parts, split
+from gangen.data.folders import TEST_NAMES, find_pictures, fingerprint, name_within, parts, split
 from gangen.data.readable import Readable
 from gangen.data.scenes import SCENES, open_scenes
 from gangen.data.sets import check_folder
@@ -54,9 +54,13 @@ class LabelledFiles:
         picture, labels = self.paths[index]
         shown, mask = images.read(picture), self.codes.read(labels)
         if shown.size != mask.size:
+            turned = (
+                " (EXIF says to turn the picture; turn the labels too)" if shown.size == mask.size[::-1] else ""
+            )
             raise DataError(
                 f"{labels} is {mask.width}x{mask.height} pixels, and its picture {picture} is "
-                f"{shown.width}x{shown.height}. Scale one of them to the other's size (labels without smoothing)."
+                f"{shown.width}x{shown.height}{turned}. Bring one of them to the other's size (labels without "
+                "smoothing)."
             )
         return shown, mask
 
@@ -218,7 +222,7 @@ def _beside(pictures: Path, folder: Path, labels: Path) -> LabelPath:
 def _open(folder: Path, label_of: LabelPath, codes: Codes) -> LabelledFiles:
     """Pair the pictures of a folder with their labels; those without are named in a warning and left out."""
     names, paths, missing = [], [], []
-    for picture in find_pictures(folder):
+    for picture in find_pictures(folder, but=TEST_NAMES):
         labels = Path(label_of(picture))
         if labels.is_file():
             names.append(name_within(picture, folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from typing import Any
 
@@ -11,8 +12,9 @@ from torch.utils.data import Dataset
 from gangen import images
 from gangen.data.augment import Transform, needed
 from gangen.data.batch import Batch
+from gangen.data.remote import PATIENCE
 from gangen.data.sources import Source
-from gangen.errors import DataError, PictureError
+from gangen.errors import DataError, PictureError, StorageError
 
 
 class Readable(Dataset[Batch]):
@@ -61,6 +63,7 @@ class Readable(Dataset[Batch]):
         Raises:
             IndexError: the index is not below the length.
             DataError: not one sample can be read.
+            StorageError: the storage failed, again and again; that must not pass for damaged pictures.
         """
         count = len(self.source.names)
         if not -count <= start < max(1, count):
@@ -72,9 +75,20 @@ class Readable(Dataset[Batch]):
                 continue
             try:
                 with images.reduced(self._enough):
-                    return index, self.source.read(index)
+                    return index, self._patiently(index)
             except PictureError as error:
                 cause = error
                 self.unreadable[index] = 1
                 warnings.warn(f"{error} The next readable sample takes its place.", stacklevel=3)
         raise DataError(f"none of the {count} samples can be read; {cause or 'the warnings above say why'}")
+
+    def _patiently(self, index: int) -> tuple[Any, ...]:
+        for seconds in (*PATIENCE, None):
+            try:
+                return self.source.read(index)
+            except StorageError as error:
+                if seconds is None:
+                    raise
+                warnings.warn(f"{error} Trying in {seconds:g} s.", stacklevel=4)
+                time.sleep(seconds)
+        raise AssertionError("the last time has no seconds to wait")

@@ -7,7 +7,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from gangen import images
+from gangen import colour, images
 
 _REACH = 1.6  # k: the outer blur over the inner one, closest to the Laplacian (Marr & Hildreth 1980)
 
@@ -35,7 +35,7 @@ def sketch(
     Returns:
         An "RGB" picture of the same size, its three channels equal.
     """
-    tone = images.luminance(images.to_tensor(picture)[None]).add(1).div(2).clamp(0, 1).sqrt()
+    tone = colour.luminance(images.to_tensor(picture)[None]).add(1).div(2).clamp(0, 1).sqrt()
     sigma = max(0.5, width * min(picture.size))
     inner, outer = _blur(tone, sigma), _blur(tone, _REACH * sigma)
     response = inner - outer + sensitivity

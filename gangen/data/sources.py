@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from PIL import Image
 
 from gangen import images
-from gangen.data.folders import find_pictures, fingerprint, name_within
+from gangen.data.folders import TEST_NAMES, find_pictures, fingerprint, name_within
 from gangen.errors import DataError, PictureError
 
 Halves = Literal["input-left", "input-right"]
@@ -138,9 +138,9 @@ class Kept:
 
 
 def open_folder(folder: str | Path, halves: Halves | None = None) -> Files:
-    """All pictures in a folder, each a sample named by its path inside it; see `find_pictures`."""
+    """All pictures in a folder, but for test/, each a sample named by its path inside it; see `find_pictures`."""
     folder = Path(folder)
-    paths = find_pictures(folder)
+    paths = find_pictures(folder, but=TEST_NAMES)
     return Files([name_within(path, folder) for path in paths], [(path,) for path in paths], halves)
 
 
@@ -176,7 +176,7 @@ def match_folders(input_folder: str | Path, target_folder: str | Path, scale: in
 def _by_stem(folder: Path) -> dict[str, Path]:
     """The pictures of a folder by their path inside it without the suffix."""
     found: dict[str, Path] = {}
-    for path in find_pictures(folder):
+    for path in find_pictures(folder, but=TEST_NAMES):
         name = name_within(path.with_suffix(""), folder)
         if name in found:
             raise DataError(

@@ -1,8 +1,12 @@
+import errno
+import os
 import unicodedata
+from pathlib import Path
 
 import pytest
 
 from gangen.data.folders import find_pictures, fingerprint, parts, split
+from gangen.data.sources import open_folder
 from gangen.errors import DataError
 from tests.data.pictures import write
 
@@ -122,3 +126,40 @@ def test_a_split_may_be_asked_for_some_names_in_each_part(validation):
     assert sorted(train + held_out) == names
     wide = split([f"name-{number}" for number in range(400)], 0.3)
     assert split([f"name-{number}" for number in range(400)], 0.3, least=2) == wide
+
+
+def test_a_test_folder_is_not_learned_from(tmp_path):
+    write(tmp_path, ["a.png", "test/b.png", "deep/test/c.png", "tests/d.png"])
+    with pytest.warns(UserWarning, match=r"test is left out: nothing is learned from a folder of that name"):
+        files = open_folder(tmp_path)
+    assert list(files.names) == ["a.png", "deep/test/c.png", "tests/d.png"]
+    assert len(find_pictures(tmp_path)) == 4, "painting goes everywhere"
+
+
+def test_pictures_of_kinds_that_are_not_read_are_counted_once(tmp_path):
+    write(tmp_path, ["a.png"])
+    (tmp_path / "b.jfif").write_bytes((tmp_path / "a.png").read_bytes())
+    for name in ("x.heic", "y.HEIC", "z.nef"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"not read: 2 \.heic, 1 \.nef\. Convert them") as told:
+        assert [path.name for path in find_pictures(tmp_path)] == ["a.png", "b.jfif"]
+    assert len(told) == 1
+
+
+def test_a_name_that_is_no_text_and_a_folder_that_is_locked_are_refused_by_name(tmp_path, monkeypatch):
+    write(tmp_path, ["a.png", "locked/b.png"])
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")
+    Path(odd).write_bytes((tmp_path / "a.png").read_bytes())
+    with pytest.raises(DataError, match=r"caf\\udce9\.png' is not UTF-8.*Rename it"):
+        find_pictures(tmp_path)
+    Path(odd).unlink()
+    scan = os.scandir
+
+    def scandir(path):
+        if Path(path).name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match=r"cannot look into .*locked: Permission denied"):
+        find_pictures(tmp_path)

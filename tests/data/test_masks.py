@@ -145,8 +145,9 @@ def test_a_level_outside_the_codes_is_named_with_its_file(tmp_path):
 
 
 def test_labels_in_colours_need_codes_of_colours(tmp_path):
-    make(tmp_path, labels=lambda number: mask_of(number).convert("RGB"))
-    with pytest.raises(DataError, match=r"colour \(0, 0, 0\).*codes name the levels"):
+    other = Image.new("L", SIZE, 9)
+    make(tmp_path, labels=lambda number: Image.merge("RGB", [mask_of(number), other, other]))
+    with pytest.raises(DataError, match=r"colour \(0, 9, 9\).*codes name the levels"):
         open_masks(tmp_path, size=8)
 
 
@@ -200,3 +201,36 @@ def test_fingerprint_tells_other_classes(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert one.fingerprint() == open_masks(tmp_path, size=8, augment=Centre(9))[0].fingerprint()
+
+
+def test_grey_levels_are_read_from_colour_pictures_and_colours_from_palettes(tmp_path):
+    levels = mask_of(0)
+    for mode in ("RGB", "RGBA"):
+        levels.convert(mode).save(tmp_path / f"{mode}.png")
+        assert (
+            Codes.of(NAMES).read(tmp_path / f"{mode}.png").tobytes()
+            == Codes.of(NAMES).read(grey(tmp_path)).tobytes()
+        )
+    painted = levels.copy().convert("P")
+    painted.putpalette([128, 64, 128, 0, 0, 142, 70, 130, 180, 0, 0, 0])
+    painted.save(tmp_path / "palette.png")
+    colours = {(128, 64, 128): "road", (0, 0, 142): "car", (70, 130, 180): "sky", (0, 0, 0): "Void"}
+    assert (
+        Codes.of(colours).read(tmp_path / "palette.png").tobytes()
+        == Codes.of(NAMES).read(grey(tmp_path)).tobytes()
+    )
+
+
+def grey(folder):
+    mask_of(0).save(folder / "grey.png")
+    return folder / "grey.png"
+
+
+def test_labels_that_lie_across_are_told_of_the_cameras_note(tmp_path):
+    make(tmp_path, names=("a", "b"))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "train" / "images" / "a.jpg"
+    Image.open(path).save(path, exif=exif)
+    with pytest.raises(DataError, match=r"EXIF says to turn the picture; turn the labels too"):
+        open_masks(tmp_path, size=(30, 40))[0][0]

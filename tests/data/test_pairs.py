@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from gangen import images
+from gangen import colour
 from gangen.data import Augment, Batch, Crop, Kept, Whole, open_folder, open_pairs
 from gangen.data.degrade import Bicubic
 from gangen.errors import DataError
@@ -304,5 +304,5 @@ def test_real_pairs_open(shared):
     train, val = open_pairs(shared / "data" / "openmoji", input_folder="sketch", target_folder="color", size=64)
     assert (len(train), len(val)) == (1975, 220)
     sample = val[0]
-    colourful = images.saturation(torch.stack([sample.input, sample.target]))
+    colourful = colour.saturation(torch.stack([sample.input, sample.target]))
     assert colourful[0] < 0.01

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from gangen.data import FromNoise, open_pictures, stained_glass
-from gangen.errors import DataError
+from gangen import images
+from gangen.data import FromNoise, open_pictures, readable, stained_glass
+from gangen.errors import DataError, StorageError
 from gangen.train.feed import Feed
 from tests.data.pictures import landscape, write
 
@@ -80,3 +81,24 @@ def test_stained_glass_is_colourful_leaded_and_the_same_each_time():
     assert (window != np.asarray(stained_glass(96, pieces=6, seed=1))).any()
     assert (window.max(axis=2) - window.min(axis=2)).mean() > 60
     assert 0.02 < (window.max(axis=2) < 60).mean() < 0.4  # lead
+
+
+def test_storage_that_fails_for_a_while_costs_no_picture(folder, monkeypatch):
+    train, _ = open_pictures(folder, size=16)
+    monkeypatch.setattr(readable, "PATIENCE", (0.0, 0.0))
+    read, troubles = images.read, [2]
+
+    def failing(path, *rest):
+        if troubles[0]:
+            troubles[0] -= 1
+            raise StorageError(f"cannot read {path}: Stale file handle.")
+        return read(path, *rest)
+
+    monkeypatch.setattr(images, "read", failing)
+    with pytest.warns(UserWarning, match="Stale file handle"):
+        assert train[0].name == train.source.names[0]
+    assert train.skipped() == []
+    troubles[0] = 99
+    with pytest.raises(StorageError, match="Stale file handle"), pytest.warns(UserWarning, match="Trying"):
+        train[0]
+    assert train.skipped() == []

@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from gangen import images
+from gangen import colour
 from gangen.metrics import COLOUR
 from tests.metrics.noise import noise
 
 
 def test_saturation_tells_a_faded_picture_from_its_target():
     target = noise(1, 3, 8, 8)
-    faded = images.luminance(target).expand(-1, 3, -1, -1)
+    faded = colour.luminance(target).expand(-1, 3, -1, -1)
     values = {metric.name: metric(faded, target).item() for metric in COLOUR}
     assert values["saturation"] == pytest.approx(0, abs=1e-3)
     spread = target.amax(dim=1) - target.amin(dim=1)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from gangen import images, metrics
+from gangen import colour, images, metrics
 from gangen.errors import UserError
 from gangen.metrics import PSNR, SSIM, cropped, pixel_metrics
 from tests.metrics.noise import noise
@@ -78,7 +78,7 @@ def test_psnr_and_ssim_are_those_of_scikit_image(channel, crop):
 
 def test_luma_has_the_levels_of_studio_swing():
     black, white = -torch.ones(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
-    levels = [((images.studio_luma(p) + 1) * 127.5).item() for p in (black, white)]
+    levels = [((colour.studio_luma(p) + 1) * 127.5).item() for p in (black, white)]
     assert levels == pytest.approx([16, 235], abs=1e-3)
 
 

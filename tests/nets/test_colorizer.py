@@ -33,7 +33,7 @@ def test_the_lightness_of_the_picture_is_that_of_the_input_at_every_pixel(vivid,
     light = [colour.lightness(images.to_tensor(p)[None]) for p in (given, painted)]
     assert (light[0] - light[1]).abs().max() * 2.55 <= 1
     if min(size) > 1:
-        assert images.saturation(images.to_tensor(painted)[None]).item() > 0.1
+        assert colour.saturation(images.to_tensor(painted)[None]).item() > 0.1
 
 
 @pytest.mark.slow
