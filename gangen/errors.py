@@ -17,8 +17,8 @@ class PictureError(DataError):
     """A single picture that cannot be read."""
 
 
-class StorageError(DataError):
-    """Storage or memory that failed while something was read, which says nothing against what was to be read."""
+class StorageError(PictureError):
+    """Storage or memory that failed while a picture was read, which says nothing against the picture."""
 
 
 class WeightsError(UserError):

@@ -81,13 +81,13 @@ def score_folders(
     measures, set_metrics = divided(metrics)
     if not measures and not upscale:
         done.results = judge_sets(
-            _read_alone(open_folder(outputs), done.skipped),
-            _read_alone(open_folder(targets), done.skipped),
+            _read_alone(open_folder(outputs, but=()), done.skipped),
+            _read_alone(open_folder(targets, but=()), done.skipped),
             set_metrics,
             about={"outputs": str(outputs), "targets": str(targets)},
         )
         return done
-    files = match_folders(outputs, targets)
+    files = match_folders(outputs, targets, but=())
     factor = _factor(files) if upscale else 1
     done.results = judge(
         _read(files, factor, done.skipped),

@@ -10,19 +10,23 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary, finalize
 
-from filelock import FileLock, Timeout
-
 from gangen.errors import RunError
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 
-_CLAIMED: WeakValueDictionary[Path, FileLock] = WeakValueDictionary()
+_CLAIMED: WeakValueDictionary[Path, Claim] = WeakValueDictionary()
 """What this process holds, for as long as somebody keeps it."""
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 
@@ -57,18 +61,27 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise
 
 
-def claim(folder: str | Path, patience: float = 0.0) -> FileLock | None:
-    """Take a folder for this process alone, for as long as it keeps what is returned, or lives.
+class Claim:
+    """A folder that this process has for itself, until nobody keeps this, or the process ends, however it ends."""
 
-    Within the process it can be taken again. The system gives it back whatever ends the process; where a file
-    system knows no locks, everyone is given one.
+    def __init__(self, folder: Path, descriptor: int, made: bool) -> None:
+        self.folder = folder
+        finalize(self, _let_go, folder, descriptor, made, os.getpid())
+
+
+def claim(folder: str | Path, patience: float = 0.0, *, again: bool = True) -> Claim | None:
+    """Take a folder for this process alone, by a lock that the system gives back when the process ends (flock).
+
+    Where a file system knows no locks, and on Windows, everyone is given one.
 
     Args:
-        folder: is made where there is none; its file .lock is what is locked.
+        folder: is made where there is none; its file .lock is what is locked. One that was made here, and in which
+            nothing else was written, is removed when it is given back.
         patience: seconds to wait for another process, such as one that is just ending.
+        again: give a folder that this process has already.
 
     Returns:
-        What holds the folder; None where another process has it.
+        What holds the folder, for as long as it is kept; None where another process has it.
 
     Raises:
         RunError: the disk is full or not writable.
@@ -76,29 +89,50 @@ def claim(folder: str | Path, patience: float = 0.0) -> FileLock | None:
     place = Path(folder).resolve()
     held = _CLAIMED.get(place)
     if held is not None:
-        return held
-    lock = FileLock(place / ".lock", thread_local=False)
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=patience)
-    except Timeout:
-        return None
-    except NotImplementedError:
-        pass
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
+        return held if again else None
+    until, made = time.monotonic() + patience, not place.exists()
+    while True:
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(place / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+            if _is_locked(descriptor, place / ".lock"):
+                _CLAIMED[place] = taken = Claim(place, descriptor, made)
+                return taken
+            os.close(descriptor)
+        except FileNotFoundError:  # who had it removes it just now
+            pass
+        except OSError as error:
             raise RunError(explain_disk_trouble(place / ".lock", error)) from error
-    _CLAIMED[place] = lock
-    finalize(lock, _tidy, place)
-    return lock
+        if time.monotonic() >= until:
+            return None
+        time.sleep(0.05)
 
 
-def _tidy(folder: Path) -> None:
-    """Remove a folder that holds nothing but its lock: what was to be written there was refused."""
-    with suppress(OSError):
-        if [path.name for path in folder.iterdir()] == [".lock"]:
-            (folder / ".lock").unlink()
-            folder.rmdir()
+def _is_locked(descriptor: int, path: Path) -> bool:
+    """Lock a file that is open, unless another process has, or it is no longer the one under its name."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in _NO_LOCKS
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _let_go(folder: Path, descriptor: int, made: bool, owner: int) -> None:
+    """Give a claimed folder back; in a forked copy of its owner, only forget it."""
+    if os.getpid() == owner:
+        with suppress(OSError):
+            if made and [path.name for path in folder.iterdir()] == [".lock"]:
+                (folder / ".lock").unlink()
+                folder.rmdir()
+        if fcntl is not None:
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # or copies would keep it
+    os.close(descriptor)
 
 
 def clear_temporary(folder: Path) -> None:

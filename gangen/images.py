@@ -40,9 +40,12 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """What turns a picture upright, by the number that EXIF 2.3 (section 4.6.4) gives its orientation."""
-_LYING = (5, 6, 7, 8)
-"""Those of them that make rows of columns."""
-_OF_STORAGE = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+_NOTES = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+"""Where pictures in memory keep it."""
+_OF_STORAGE = {
+    *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN),
+}
 """Errors of the system that tell of storage, or of the machine, rather than of the file. Pillow's have none."""
 _ENOUGH: ContextVar[int] = ContextVar("enough", default=0)
 _PARTS = (8, 4, 2)
@@ -86,18 +89,6 @@ def read(path: str | Path, mode: Literal["RGB", "L"] = "RGB") -> Image.Image:
     return _read(Path(path), str(path), mode)
 
 
-def size(path: str | Path) -> tuple[int, int]:
-    """Height and width that `read` will give a picture; only the beginning of its file is read.
-
-    Raises:
-        PictureError: there is no such file, or it is no picture, or absurdly large.
-        StorageError: the disk, the network or the memory failed.
-    """
-    with _explained(Path(path), str(path)), Image.open(path) as opened:
-        _check_ratio(opened.size)
-        return upright_size(opened)
-
-
 def decode(content: bytes, name: str, mode: Literal["RGB", "L"] = "RGB") -> Image.Image:
     """Read a picture from the bytes of its file, as `read` does.
 
@@ -113,7 +104,7 @@ def decode(content: bytes, name: str, mode: Literal["RGB", "L"] = "RGB") -> Imag
 
 
 def _read(source: Path | io.BytesIO, name: str, mode: Literal["RGB", "L"]) -> Image.Image:
-    with _explained(source, name), Image.open(source) as opened:
+    with explained(source, name), Image.open(source) as opened:
         _check_ratio(opened.size)
         if isinstance(opened, JpegImageFile):
             _reduce(opened, _ENOUGH.get())
@@ -122,7 +113,7 @@ def _read(source: Path | io.BytesIO, name: str, mode: Literal["RGB", "L"]) -> Im
 
 
 @contextmanager
-def _explained(source: Path | io.BytesIO, name: str) -> Iterator[None]:
+def explained(source: Path | io.BytesIO, name: str) -> Iterator[None]:
     """Say of whatever goes wrong in this block which file could not be read, why, and what to do."""
     try:
         yield
@@ -146,19 +137,18 @@ def _explained(source: Path | io.BytesIO, name: str) -> Iterator[None]:
 
 
 def upright(picture: Image.Image) -> Image.Image:
-    """Turn or mirror a picture as the orientation says that a camera noted in its EXIF data; see `orientation`."""
+    """Turn or mirror a picture as the orientation says that a camera noted, in EXIF data that can be read."""
     picture.load()
-    turn = _UPRIGHT.get(orientation(picture))
-    return picture if turn is None else picture.transpose(turn)
+    turn = _UPRIGHT.get(_orientation(picture))
+    if turn is None:
+        return picture
+    turned = picture.transpose(turn)
+    for note in _NOTES:  # or it would be turned again
+        turned.info.pop(note, None)
+    return turned
 
 
-def upright_size(picture: Image.Image) -> tuple[int, int]:
-    """Height and width of what `upright` will give."""
-    width, height = picture.size
-    return (width, height) if orientation(picture) in _LYING else (height, width)
-
-
-def orientation(picture: Image.Image) -> int:
+def _orientation(picture: Image.Image) -> int:
     """The orientation that a camera noted, 1 to 8; 1, which is upright, where there is none that can be read."""
     try:
         return int(picture.getexif().get(ExifTags.Base.Orientation, 1))

@@ -26,29 +26,15 @@ def as_tensor(picture: Picture) -> Tensor:
         UserError: it is none of these.
     """
     if isinstance(picture, Tensor):
-        return _checked(picture).detach().float().cpu()
+        if picture.ndim != 3 or picture.shape[0] != 3 or 0 in picture.shape or not picture.is_floating_point():
+            raise PictureError(
+                f"a tensor of shape {tuple(picture.shape)} and type {picture.dtype} is no picture. Expected "
+                "(3, H, W) of floats in [-1, 1]; pass the pictures of a batch as a list."
+            )
+        return picture.detach().float().cpu()
     if isinstance(picture, Image.Image):
         return images.to_tensor(images.upright(picture))
     return images.to_tensor(images.read(_path(picture)))
-
-
-def size_of(picture: Picture) -> tuple[int, int]:
-    """Height and width of what `as_tensor` will give; of a file only the beginning is read."""
-    if isinstance(picture, Tensor):
-        height, width = _checked(picture).shape[1:]
-        return height, width
-    if isinstance(picture, Image.Image):
-        return images.upright_size(picture)
-    return images.size(_path(picture))
-
-
-def _checked(picture: Tensor) -> Tensor:
-    if picture.ndim != 3 or picture.shape[0] != 3 or 0 in picture.shape or not picture.is_floating_point():
-        raise PictureError(
-            f"a tensor of shape {tuple(picture.shape)} and type {picture.dtype} is no picture. Expected "
-            "(3, H, W) of floats in [-1, 1]; pass the pictures of a batch as a list."
-        )
-    return picture
 
 
 def _path(picture: object) -> str | Path:

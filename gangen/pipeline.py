@@ -21,8 +21,11 @@ from gangen.errors import RunError, UserError, WeightsError
 from gangen.labels import Classes, draw_mask
 from gangen.loading import FORMAT, NETWORKS, answer_count, build, find_pipeline, read_config
 from gangen.nets import Classifier, Siamese, latents
-from gangen.painting import Picture, as_tensor, size_of
+from gangen.painting import Picture, as_tensor
 from gangen.views import Views, in_views
+
+_AT_ONCE = 16
+"""Pictures that are in memory together, or as many as are painted together."""
 
 
 class Pipeline:
@@ -168,11 +171,11 @@ class Pipeline:
     ) -> Image.Image | list[Image.Image]:
         """Paint one picture, or a list of them in the order given.
 
-        Pictures of equal size are painted together, `batch_size` at most and never more pixels at once than
-        a tile has. A picture of more than tile x tile pixels is painted in tiles that are blended where they
-        overlap, so memory stays bounded. A network may look further than the overlap (a deep ResNet's
-        receptive field is hundreds of pixels), which then shows as faint differences, not as seams; a larger
-        `overlap` lessens them.
+        Some are read at a time, and of these those of equal size painted together, `batch_size` at most and never
+        more pixels at once than a tile has. A picture of more than tile x tile pixels is painted in tiles that are
+        blended where they overlap, so memory stays bounded. A network may look further than the overlap (a deep
+        ResNet's receptive field is hundreds of pixels), which then shows as faint differences, not as seams; a
+        larger `overlap` lessens them.
 
         Args:
             pictures: Pillow pictures, paths, or tensors (3, H, W) in [-1, 1].
@@ -205,9 +208,7 @@ class Pipeline:
         tiles.check(tile, overlap)
         alone = isinstance(pictures, (Image.Image, str, Path, Tensor))
         given: list[Picture] = [pictures] if alone else list(pictures)  # type: ignore[list-item,arg-type]
-        painted: dict[int, Image.Image] = {}
         finished = self._finished()
-        sizes = [size_of(picture) for picture in given]
 
         def paint(batch: Tensor) -> Tensor:
             if views is None:
@@ -215,12 +216,18 @@ class Pipeline:
             labels = self.classes is not None
             return painting.paint_in_views(self.network, batch, views, tile, overlap, labels=labels)
 
+        painted: list[Image.Image] = []
+        some = max(batch_size, _AT_ONCE)
         with painting.at_rest(self.network):
-            for group in painting.batches(sizes, batch_size, tile, max(views.scales) if views else 1):
-                batch = torch.stack([as_tensor(given[index]) for index in group])
-                outputs = paint(batch)
-                painted |= {index: finished(out) for index, out in zip(group, outputs, strict=True)}
-        return painted[0] if alone else [painted[index] for index in range(len(given))]
+            for first in range(0, len(given), some):
+                tensors = [as_tensor(picture) for picture in given[first : first + some]]
+                sizes = [(tensor.shape[1], tensor.shape[2]) for tensor in tensors]
+                done: dict[int, Image.Image] = {}
+                for group in painting.batches(sizes, batch_size, tile, max(views.scales) if views else 1):
+                    outputs = paint(torch.stack([tensors[index] for index in group]))
+                    done |= zip(group, map(finished, outputs), strict=True)
+                painted += [done[index] for index in range(len(tensors))]
+        return painted[0] if alone else painted
 
     @property
     def classes(self) -> Classes | None:

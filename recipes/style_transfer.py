@@ -11,7 +11,7 @@ scikit-image, and takes about 5 minutes on two CPU cores. With your own:
     photographs to learn on         --data FOLDER
 
 Its normalisation looks at the whole picture, so large pictures are not painted in tiles: `gangen predict` takes
-those of more than 768 pixels a side with --tile 0, where memory allows.
+those of more than 768x768 pixels with --tile 0, where memory allows.
 """
 
 from dataclasses import dataclass

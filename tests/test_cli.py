@@ -10,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 import gangen
+from gangen import images
 from gangen.cli import main, name_results
 from gangen.errors import UserError
 from gangen.nets import Body, ClassHead, Classifier, ImageHead, NoiseGenerator, UNet
@@ -272,7 +273,7 @@ def test_a_picture_too_large_for_a_network_without_tiles_is_named_and_the_rest_p
     looks_everywhere = UNet(Body("resnet18", weights="none"), ImageHead(3), width=4, attention=True)
     assert not looks_everywhere.tiles_exactly
     Pipeline(looks_everywhere).save(tmp_path / "run" / "pipeline")
-    photograph(tmp_path / "in/large.png", 140, 70)
+    large = photograph(tmp_path / "in/deep/large.jpg", 140, 70)
     photograph(tmp_path / "in/small.png")
     words = (
         "predict",
@@ -287,5 +288,24 @@ def test_a_picture_too_large_for_a_network_without_tiles_is_named_and_the_rest_p
     )
     code, told, warned = gangen_says(capsys, *words)
     assert (code, "1 painted" in told, "1 skipped" in told) == (1, True, True)
-    assert re.search(r"skipped: large\.png: .*--tile 0", warned)
-    assert [path.name for path in (tmp_path / "o").iterdir()] == ["small.png"]
+    assert re.search(rf"skipped: {re.escape(str(large))}: .*--tile 0", warned)
+    assert [path.name for path in (tmp_path / "o").rglob("*.png")] == ["small.png"]
+
+
+def test_a_folder_is_painted_into_one_above_it(capsys, run, tmp_path):
+    photograph(tmp_path / "in/a.png")
+    code, told, _ = gangen_says(capsys, "predict", run, tmp_path / "in", "--out", tmp_path)
+    assert (code, "1 painted" in told) == (0, True)
+    assert (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "tif", "webp"])
+def test_a_photograph_that_was_taken_across_is_turned_once(capsys, run, tmp_path, kind):
+    picture = photograph(tmp_path / "plain.png", 24, 18)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(picture).save(tmp_path / f"across.{kind}", exif=exif)
+    for given in (tmp_path / f"across.{kind}", images.read(tmp_path / f"across.{kind}")):
+        assert Pipeline.from_pretrained(run)(given).size == (18, 24)
+    gangen_says(capsys, "predict", run, tmp_path / f"across.{kind}", "--out", tmp_path / "o")
+    assert Image.open(tmp_path / "o" / "across.png").size == (18, 24)

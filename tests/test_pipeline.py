@@ -374,17 +374,18 @@ def test_generators_from_noise_and_from_pictures_are_not_mixed_up(from_noise, un
             pipeline.generate(**{name: value})
 
 
-def test_pictures_are_read_when_their_turn_comes(tmp_path, monkeypatch):
-    paths = []
-    for number, width in enumerate((20, 24, 20)):
-        noise(width, 16, number).save(tmp_path / f"{number}.png")
-        paths.append(tmp_path / f"{number}.png")
+def test_pictures_are_read_some_at_a_time(tmp_path, monkeypatch):
+    paths = [tmp_path / f"{number}.png" for number in range(20)]
+    for number, path in enumerate(paths):
+        noise(20 + 4 * (number % 2), 16, number).save(path)
     network, order, read = Local(), [], images.read
-    monkeypatch.setattr(images, "read", lambda path, *rest: order.append(path.name) or read(path, *rest))
-    network.register_forward_hook(lambda *_: order.append("painted"))
-    painted = Pipeline(network)(paths)
-    assert order == ["0.png", "2.png", "painted", "1.png", "painted"]
-    assert [picture.size for picture in painted] == [(20, 16), (24, 16), (20, 16)]
+    monkeypatch.setattr(images, "read", lambda path, *rest: order.append("read") or read(path, *rest))
+    network.register_forward_hook(lambda _, given, __: order.append(len(given[0])))
+    painted = Pipeline(network)(paths, batch_size=8)
+    assert order == ["read"] * 16 + [8, 8] + ["read"] * 4 + [2, 2]
+    assert [picture.width for picture in painted] == [20, 24] * 10
+    alone = Pipeline(Local())(paths[17])
+    assert alone.tobytes() == painted[17].tobytes()
 
 
 def test_arrays_are_refused_with_what_makes_pictures_of_them(unet):

@@ -132,7 +132,7 @@ def predict(
             readable = []
             for picture, result in group:
                 try:
-                    readable.append((_read(picture, drawn), result))
+                    readable.append((_read(picture, drawn), picture, result))
                 except PictureError as error:
                     bar.write(f"skipped: {error}", file=sys.stderr)
             for picture_painted, result in _painted(readable, paint, bar):
@@ -242,7 +242,7 @@ def name_results(given: tuple[Path, ...], out: Path) -> list[tuple[Path, Path]]:
     found: list[tuple[Path, Path]] = []
     for place in given:
         if place.is_dir():
-            earlier = out.resolve() if out.resolve() != place.resolve() else None
+            earlier = out.resolve() if place.resolve() in out.resolve().parents else None
             found += [
                 (picture, picture.relative_to(place))
                 for picture in find_pictures(place)
@@ -269,16 +269,18 @@ def _spelled(path: Path) -> str:
 
 
 def _painted(
-    pictures: list[tuple[Image.Image, Path]], paint: Callable[[list[Image.Image]], list[Image.Image]], bar: tqdm
+    pictures: list[tuple[Image.Image, Path, Path]],
+    paint: Callable[[list[Image.Image]], list[Image.Image]],
+    bar: tqdm,
 ) -> list[tuple[Image.Image, Path]]:
     """The pictures painted, with their results' paths; those too large for a network without tiles are named."""
     try:
-        painted = paint([picture for picture, _ in pictures])
-        return [(each, result) for each, (_, result) in zip(painted, pictures, strict=True)]
+        painted = paint([picture for picture, _, _ in pictures])
+        return [(each, result) for each, (_, _, result) in zip(painted, pictures, strict=True)]
     except PictureError as error:
         if len(pictures) > 1:
             return [done for one in pictures for done in _painted([one], paint, bar)]
-        bar.write(f"skipped: {pictures[0][1].name}: {error}", file=sys.stderr)
+        bar.write(f"skipped: {pictures[0][1]}: {error}", file=sys.stderr)
         return []
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from gangen.errors import DataError, PictureError
+from gangen import images
+from gangen.errors import DataError
 from gangen.labels import IGNORED, Classes, Colour
 
 VOID = ("void", "unlabelled", "unlabeled", "ignore")
@@ -103,20 +104,13 @@ class Codes:
 
 def _levels(path: Path, *, by_colour: bool) -> NDArray[np.int32]:
     """The levels of a picture, (H, W), or its colours, (H, W, 3): those asked for, as far as it has them."""
-    try:
-        with Image.open(path) as opened:
-            opened.load()
-            if opened.mode in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L") and not by_colour:
-                return np.asarray(opened).astype(np.int32)
-            colours = np.asarray(opened.convert("RGB")).astype(np.int32)
-            grey = bool((colours == colours[..., :1]).all())
-            return colours[..., 0] if grey and not by_colour else colours
-    except FileNotFoundError as error:
-        raise PictureError(f"cannot read {path}: there is no such file. Check the path.") from error
-    # As in gangen.images: broken files are answered with nearly every exception there is.
-    except Exception as error:
-        cause = "it is no picture" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise PictureError(f"cannot read {path}: {cause}. Replace the file or take it out.") from error
+    with images.explained(path, str(path)), Image.open(path) as opened:
+        opened.load()
+        if opened.mode in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L") and not by_colour:
+            return np.asarray(opened).astype(np.int32)
+        colours = np.asarray(opened.convert("RGB")).astype(np.int32)
+        grey = bool((colours == colours[..., :1]).all())
+        return colours[..., 0] if grey and not by_colour else colours
 
 
 def _read(path: Path) -> Sequence[str] | Mapping[int, str]:

@@ -17,6 +17,9 @@ from gangen.errors import DataError
 VALIDATION_NAMES = ("val", "valid", "validation")
 """Sub-folders that are taken for validation beside train/."""
 
+_OF_SYSTEMS = ("__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information")
+"""Folders that systems make for themselves, some of which nobody may look into."""
+
 TEST_NAMES = ("test",)
 """Sub-folders of a data set that nothing is learned from, nor chosen by."""
 
@@ -49,7 +52,7 @@ def find_pictures(folder: str | Path, *, but: Collection[str] = ()) -> list[Path
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in _OF_SYSTEMS]
         if Path(here) == folder:
             _warn_of_left_out(folder, sorted({*but} & {*folders}))
             folders[:] = [name for name in folders if name not in but]

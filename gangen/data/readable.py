@@ -63,24 +63,39 @@ class Readable(Dataset[Batch]):
         Raises:
             IndexError: the index is not below the length.
             DataError: not one sample can be read.
-            StorageError: the storage failed, again and again; that must not pass for damaged pictures.
+            StorageError: the storage failed, again and again, for two samples in a row: that must not pass for
+                damaged pictures. Where the next one can be read, it was this one that is damaged.
         """
         count = len(self.source.names)
         if not -count <= start < max(1, count):
             raise IndexError(f"sample {start} of {count}")
         cause: PictureError | None = None
+        out_of_reach: tuple[int, StorageError] | None = None
         for step in range(count):
             index = (start + step) % count
             if self.unreadable[index]:
                 continue
             try:
                 with images.reduced(self._enough):
-                    return index, self._patiently(index)
+                    pictures = self._patiently(index)
+            except StorageError as error:
+                if out_of_reach:
+                    raise
+                out_of_reach = index, error
             except PictureError as error:
                 cause = error
-                self.unreadable[index] = 1
-                warnings.warn(f"{error} The next readable sample takes its place.", stacklevel=3)
+                self._leave_out(index, error)
+            else:
+                if out_of_reach:
+                    self._leave_out(*out_of_reach)
+                return index, pictures
+        if out_of_reach:
+            raise out_of_reach[1]
         raise DataError(f"none of the {count} samples can be read; {cause or 'the warnings above say why'}")
+
+    def _leave_out(self, index: int, error: PictureError) -> None:
+        self.unreadable[index] = 1
+        warnings.warn(f"{error} The next readable sample takes its place.", stacklevel=4)
 
     def _patiently(self, index: int) -> tuple[Any, ...]:
         for seconds in (*PATIENCE, None):

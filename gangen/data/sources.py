@@ -137,15 +137,17 @@ class Kept:
         return self.source.fingerprint()
 
 
-def open_folder(folder: str | Path, halves: Halves | None = None) -> Files:
-    """All pictures in a folder, but for test/, each a sample named by its path inside it; see `find_pictures`."""
+def open_folder(folder: str | Path, halves: Halves | None = None, *, but: Collection[str] = TEST_NAMES) -> Files:
+    """All pictures in a folder `but` those in folders so named, each named by its path; see `find_pictures`."""
     folder = Path(folder)
-    paths = find_pictures(folder, but=TEST_NAMES)
+    paths = find_pictures(folder, but=but)
     return Files([name_within(path, folder) for path in paths], [(path,) for path in paths], halves)
 
 
-def match_folders(input_folder: str | Path, target_folder: str | Path, scale: int = 1) -> Files:
-    """Pair the pictures of two folders: equal paths inside their folder, but for the suffix, make a pair.
+def match_folders(
+    input_folder: str | Path, target_folder: str | Path, scale: int = 1, *, but: Collection[str] = TEST_NAMES
+) -> Files:
+    """Pair the pictures of two folders: equal paths inside their folder, except for the suffix, make a pair.
 
     Pictures without a partner are counted and the first of them named in a warning, and are left out. The targets
     are `scale` times as large as the inputs.
@@ -154,7 +156,7 @@ def match_folders(input_folder: str | Path, target_folder: str | Path, scale: in
         DataError: a folder is missing or empty, no names are equal, or two pictures of a folder differ in
             nothing but their suffix.
     """
-    inputs, targets = _by_stem(Path(input_folder)), _by_stem(Path(target_folder))
+    inputs, targets = _by_stem(Path(input_folder), but), _by_stem(Path(target_folder), but)
     names = [name for name in inputs if name in targets]
     lonely = [str(path) for name, path in inputs.items() if name not in targets]
     lonely += [str(path) for name, path in targets.items() if name not in inputs]
@@ -173,10 +175,10 @@ def match_folders(input_folder: str | Path, target_folder: str | Path, scale: in
     return Files(names, [(inputs[name], targets[name]) for name in names], scale=scale)
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
+def _by_stem(folder: Path, but: Collection[str]) -> dict[str, Path]:
     """The pictures of a folder by their path inside it without the suffix."""
     found: dict[str, Path] = {}
-    for path in find_pictures(folder, but=TEST_NAMES):
+    for path in find_pictures(folder, but=but):
         name = name_within(path.with_suffix(""), folder)
         if name in found:
             raise DataError(

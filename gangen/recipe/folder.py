@@ -10,10 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from gangen.errors import RunError, UserError
-from gangen.files import claim
+from gangen.files import Claim, claim
 from gangen.recipe.flags import Common, plain
 from gangen.train.claims import claim_run
 
@@ -32,7 +30,7 @@ def launched() -> str | None:
     return None if name == "none" else name
 
 
-def choose_folder(recipe: str, flags: Common) -> tuple[tuple[str, bool] | UserError, FileLock | None]:
+def choose_folder(recipe: str, flags: Common) -> tuple[tuple[str, bool] | UserError, Claim | None]:
     """The run folder, and whether it is to be resumed; or the error, to be raised on every process.
 
     Started again by `torchrun --max_restarts`, after one of its processes has died, a run goes on by itself.
@@ -49,7 +47,7 @@ def choose_folder(recipe: str, flags: Common) -> tuple[tuple[str, bool] | UserEr
             folder, claimed = free_folder(recipe)
         else:
             folder = _folder(recipe, flags)
-            claimed = claim_run(folder)
+            claimed = claim_run(folder, resume=flags.resume)
             if not flags.resume:
                 _folder(recipe, flags)  # once more: who had it may have left a run there meanwhile
         return (str(folder), flags.resume), claimed
@@ -77,7 +75,7 @@ def _folder(recipe: str, flags: Common) -> Path:
     return flags.out
 
 
-def free_folder(name: str) -> tuple[Path, FileLock]:
+def free_folder(name: str) -> tuple[Path, Claim]:
     """runs/NAME, or runs/NAME-2 and so on where that holds a run or one is just being started.
 
     Returns:
@@ -85,7 +83,7 @@ def free_folder(name: str) -> tuple[Path, FileLock]:
     """
     default = Path("runs") / name
     for folder in (default, *(default.with_name(f"{name}-{n}") for n in range(2, 10_000))):
-        claimed = None if _holds_a_run(folder) else claim(folder)
+        claimed = None if _holds_a_run(folder) else claim(folder, again=False)
         if claimed is not None and not _holds_a_run(folder):  # which another may have begun and ended meanwhile
             return folder, claimed
     raise RunError(f"all of runs/{name} to runs/{name}-9999 hold runs. Move some away, or name a folder by --out.")

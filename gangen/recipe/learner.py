@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
-from filelock import FileLock
 from PIL import Image
 from torch import Tensor, nn
 
@@ -16,6 +15,7 @@ from gangen.answers import Answer
 from gangen.data import Batch, ClassSet, Masks, SamePairs
 from gangen.data.same import SAME
 from gangen.errors import RunError, UserError
+from gangen.files import Claim
 from gangen.labels import Classes
 from gangen.losses import cross_entropy
 from gangen.metrics import AnyMetric, accuracy, class_ious, mean_iou
@@ -102,7 +102,7 @@ class Learner:
             raise UserError(f"batch_size={batch_size}: the head's BatchNorm needs two samples or more.")
         self.run = Path(run) if run is not None else None
         self._chosen = run is None
-        self._claim: FileLock | None = None
+        self._claim: Claim | None = None
         self.loss = loss or cross_entropy
         self.metrics = list(metrics) if metrics is not None else self._usual_metrics()
         self.batch_size, self.seed, self.workers, self.callbacks = batch_size, seed, workers, list(callbacks)
@@ -152,7 +152,10 @@ class Learner:
             accelerator=self.accelerator,
         )
         phases = fine_tune(self.network, self._terms, epochs=epochs, epoch=epoch, lr=lr, **options)
-        trainer.fit(phases, resume=resume)
+        try:
+            trainer.fit(phases, resume=resume)
+        finally:
+            self._claim = None
         self._trainer = trainer
         if self.accelerator.is_main_process:
             self.pipeline.save(folder / "pipeline")
@@ -201,12 +204,17 @@ class Learner:
         """The run folder, which the main process chooses for all."""
         if self.run is not None and (resume or not self._chosen):
             return self.run
-        folder: Path | None = None
+        folder: Path | UserError | None = None
         if self.accelerator.is_main_process:
-            folder = newest_folder(self._name)
-            if not resume:
-                folder, self._claim = free_folder(self._name)
+            try:
+                folder = newest_folder(self._name)
+                if not resume:
+                    folder, self._claim = free_folder(self._name)
+            except UserError as error:
+                folder = error
         (folder,) = broadcast_object_list([folder])
+        if isinstance(folder, UserError):
+            raise folder
         if folder is None:
             raise RunError(f"resume=True: there is no training in runs/{self._name}*. Name its folder with run=.")
         return Path(folder)

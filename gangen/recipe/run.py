@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import platform
 import shlex
 import sys
@@ -16,11 +17,10 @@ import torch
 import tyro
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
-from filelock import FileLock
 from safetensors.torch import save_model
 
 from gangen.errors import RunError, UserError, WeightsError
-from gangen.files import replacing, write_json, write_text
+from gangen.files import Claim, replacing, write_json, write_text
 from gangen.loading import NETWORKS
 from gangen.nets import Body, Siamese
 from gangen.pipeline import Pipeline
@@ -47,7 +47,7 @@ class Run:
     def __init__(self, recipe: str, flags: Common) -> None:
         flags = dataclasses.replace(flags, data=plain_path(flags.data))
         self.recipe, self.flags = recipe, flags
-        self._claim: FileLock | None
+        self._claim: Claim | None
         check_ranges(flags)
         if flags.compile:
             check_compiler()
@@ -180,7 +180,10 @@ class Run:
             played = trainer.fit(phases, resume=resume, allow_changes=self.flags.allow_changes)
         except Interrupted:
             if self.accelerator.is_main_process:
-                self._save(trainer, player, about)
+                try:
+                    self._save(trainer, player, about)
+                except Exception as error:  # the checkpoint is there, which is what counts
+                    self.say(f"There is no new pipeline: {error}")
             self.accelerator.wait_for_everyone()  # or a launcher would see others end, and end this one
             raise
         if resume and not played:
@@ -268,5 +271,7 @@ def _essence(fact: Any) -> Any:
 def _machine(accelerator: Accelerator) -> dict[str, Any]:
     kind = accelerator.device.type
     name = torch.cuda.get_device_name() if kind == "cuda" else platform.processor() or platform.machine()
-    counts = {"processes": accelerator.num_processes, "threads": torch.get_num_threads()}
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
+    machines = max(1, accelerator.num_processes // here)
+    counts = {"processes": accelerator.num_processes, "machines": machines, "threads": torch.get_num_threads()}
     return {"device": name, "type": kind, **counts}

@@ -207,7 +207,8 @@ def _commands(run: Path, config: dict[str, Any]) -> str:
     machine = config.get("machine")
     machine = machine if isinstance(machine, dict) else {}
     processes = machine.get("processes")
-    if isinstance(processes, int) and processes > 1 and words[:1] == ["python"]:
+    known = machine.get("type") and machine.get("machines", 1) == 1
+    if known and isinstance(processes, int) and processes > 1 and words[:1] == ["python"]:
         on_cpu = ["ACCELERATE_USE_CPU=true", "torchrun", "--nproc_per_node", str(processes)]
         on_gpus = ["accelerate", "launch", "--multi_gpu", "--num_processes", str(processes)]
         words[:1] = on_cpu if machine.get("type") == "cpu" else on_gpus

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from gangen.errors import UserError
+from gangen.train.launch import is_on_cpu
 
 Backend = str | Callable[..., Any]
 """What `torch.compile` is given: "inductor", or another of its backends."""
@@ -26,7 +27,7 @@ def check_compiler() -> None:
     Raises:
         UserError: says what is missing, and what to do.
     """
-    if not torch.cuda.is_available():
+    if is_on_cpu():
         found = any(shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++") if name)
         missing, remedy = "a C++ compiler", "Install g++, or name one by CXX"
     else:

@@ -101,6 +101,8 @@ class Guard:
         Raises:
             Diverged: the seat's scaler has left out `SCALINGS` steps in a row.
         """
+        if seat.unmoved > self.limits.skips:
+            self._row[seat.player.name] = seat.unmoved  # by then nothing good is saved
         if seat.unmoved >= SCALINGS:
             self._cause, self._row = f"{seat.player.name}/gradient_norm", {seat.player.name: seat.unmoved}
             raise Diverged(self._told(trainer))

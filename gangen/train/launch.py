@@ -40,8 +40,7 @@ def launch(
         UserError: this was started as one of several processes but finds itself alone, or networks would be cut
             into pieces, or the precision is none that can be trained in here.
     """
-    told = os.environ.get("ACCELERATE_USE_CPU", "").lower()
-    on_cpu = not torch.cuda.is_available() or told in ("1", "true", "yes")
+    on_cpu = is_on_cpu()
     # Torch is told first: accelerate would otherwise find a thread count of 1 left by the launchers.
     if on_cpu:
         torch.set_num_threads(threads or _fair_share(os.environ))
@@ -61,6 +60,12 @@ def launch(
     if not on_cpu:
         choose_float32("ieee" if precision == "no" else "tf32")
     return accelerator
+
+
+def is_on_cpu() -> bool:
+    """Whether there is no GPU, or accelerate was told to leave it alone."""
+    told = os.environ.get("ACCELERATE_USE_CPU", "").lower()
+    return not torch.cuda.is_available() or told in ("1", "true", "yes")
 
 
 def choose_float32(kind: Literal["ieee", "tf32"]) -> None:

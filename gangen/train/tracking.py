@@ -68,12 +68,13 @@ class Tracking(Callback):
     def __init__(self, project: str, config: dict[str, Any]) -> None:
         self.project, self.config = project, config
         self._told: set[tuple[str, int]] = set()
+        self._latest = self._known = -1
 
     def on_fit_start(self, trainer: Trainer) -> None:
         """Open the trackers; a resumed run goes on in the one it had."""
         if not trainer.accelerator.log_with:
             return
-        self._told = _in_the_log(trainer.run)
+        self._told, self._latest, self._known = _in_the_log(trainer.run), -1, -1
         names = [_name(tracker) for tracker in trainer.accelerator.log_with]
         options: dict[str, Any] = {}
         if "wandb" in names and trainer.run and trainer.accelerator.is_main_process:
@@ -86,8 +87,11 @@ class Tracking(Callback):
 
     def on_log(self, trainer: Trainer, record: dict[str, Any]) -> None:
         """Pass numbers and grids on."""
-        if (record["event"], trainer.total) in self._told:
+        if record["event"] == "rollback":
+            self._known = self._latest  # what comes again was told
+        if (record["event"], trainer.total) in self._told or trainer.total <= self._known:
             return
+        self._latest = max(self._latest, trainer.total)
         if record["event"] == "samples" and trainer.run and trainer.accelerator.is_main_process:
             with Image.open(trainer.run / record["file"]) as grid:
                 picture = np.asarray(grid.convert("RGB"))

@@ -154,8 +154,8 @@ class Trainer:
             if player.ema and player.name not in self.averages:
                 self.averages[player.name] = Average(player.network)
         set_seed(self.seed, self.accelerator.process_index)
-        call(self.callbacks, "on_fit_start", self)
-        with claimed(self.run, self.accelerator):
+        with claimed(self.run, self.accelerator, resume=resume):
+            call(self.callbacks, "on_fit_start", self)
             state = self._open(resume, allow_changes)
             begun = self.total
             with Interruption() as self._interruption:

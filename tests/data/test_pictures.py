@@ -98,6 +98,11 @@ def test_storage_that_fails_for_a_while_costs_no_picture(folder, monkeypatch):
     with pytest.warns(UserWarning, match="Stale file handle"):
         assert train[0].name == train.source.names[0]
     assert train.skipped() == []
+    troubles[0] = 3  # this one alone, each time
+    with pytest.warns(UserWarning, match="takes its place"):
+        assert train[0].name == train.source.names[1]
+    assert train.skipped() == [train.source.names[0]]
+    train.unreadable[:] = 0
     troubles[0] = 99
     with pytest.raises(StorageError, match="Stale file handle"), pytest.warns(UserWarning, match="Trying"):
         train[0]

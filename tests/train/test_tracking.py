@@ -7,8 +7,8 @@ from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
 
 from gangen.metrics import L1
-from gangen.train import Alternate, Callback, Player, Tracking, Trainer, Validation
-from tests.train.toys import Game, Toys
+from gangen.train import Alternate, Callback, NonFinite, Phase, Player, Tracking, Trainer, Validation
+from tests.train.toys import Game, ToyGenerator, Toys, imitate
 
 
 class Listener(GeneralTracker):
@@ -63,6 +63,30 @@ def test_a_dashboard_hears_each_step_once_though_the_run_was_cut(tmp_path: Path)
     assert second
     assert sorted(first + second) == sorted(whole)
     assert len(set(whole)) == len(whole) > 50
+
+
+def test_steps_that_are_taken_again_after_a_rollback_are_told_once(tmp_path: Path) -> None:
+    Listener.told = []
+
+    def sick(nets: Any, batch: Any) -> dict[str, Any]:
+        pixel = imitate(nets, batch)["pixel"]
+        return {"pixel": pixel * float("nan") if trainer.total >= 7 and trainer.guard.rate == 1.0 else pixel}
+
+    trainer = Trainer(
+        tmp_path,
+        Toys(),
+        batch_size=4,
+        callbacks=[Tracking("toys", {})],
+        accelerator=Accelerator(cpu=True, log_with=[Listener()]),
+        non_finite=NonFinite(skips=2),
+        log_every=1,
+        save_every=3,
+    )
+    trainer.fit([Phase("imitate", [Player("generator", ToyGenerator(), sick, lr=1e-2)], 12)])
+    assert trainer.guard.rollbacks == 1
+    steps = [step for step, name in Listener.told if name == "generator/pixel"]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 12
 
 
 def test_two_that_tell_of_one_step_are_both_heard(tmp_path: Path) -> None:
