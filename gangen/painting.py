@@ -119,13 +119,13 @@ def paint_in_views(
 
 
 def batches(
-    sizes: list[tuple[int, int]], batch_size: int, tile: int | None, share: float = 1.0
+    sizes: list[tuple[int, ...]], batch_size: int, tile: int | None, share: float = 1.0
 ) -> Iterator[list[int]]:
     """Group the indices of pictures of equal (H, W), never more pixels together than a tile has.
 
     The pixels are counted of pictures that are seen `share` times as high and as wide.
     """
-    groups: dict[tuple[int, int], list[int]] = {}
+    groups: dict[tuple[int, ...], list[int]] = {}
     for index, size in enumerate(sizes):
         groups.setdefault(size, []).append(index)
     for (height, width), group in groups.items():

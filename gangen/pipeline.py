@@ -78,7 +78,7 @@ class Pipeline:
         if best:
             stored, expected = folder.parent / "checkpoints" / "best.safetensors", None
             if not stored.is_file():
-                raise RunError(f"there is no {stored}: this training kept no best weights. Take the last ones.")
+                raise RunError(f"there is no {stored}: this training kept no best weights.")
         if expected is not None and weights.fingerprint(stored) != expected:
             raise WeightsError(
                 f"{stored} is damaged, being saved, or not the file that config.json was written with: its "
@@ -221,11 +221,10 @@ class Pipeline:
         with painting.at_rest(self.network):
             for first in range(0, len(given), some):
                 tensors = [as_tensor(picture) for picture in given[first : first + some]]
-                sizes = [(tensor.shape[1], tensor.shape[2]) for tensor in tensors]
-                done: dict[int, Image.Image] = {}
+                sizes, done = [(*tensor.shape[1:],) for tensor in tensors], dict[int, Image.Image]()
                 for group in painting.batches(sizes, batch_size, tile, max(views.scales) if views else 1):
                     outputs = paint(torch.stack([tensors[index] for index in group]))
-                    done |= zip(group, map(finished, outputs), strict=True)
+                    done |= dict(zip(group, map(finished, outputs), strict=True))
                 painted += [done[index] for index in range(len(tensors))]
         return painted[0] if alone else painted
 
