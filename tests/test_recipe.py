@@ -181,6 +181,7 @@ def test_resume_needs_a_run_and_its_own_data(pairs: Path, tmp_path: Path) -> Non
         train(out=run, resume=True, **two_folders(pairs))
 
 
+@pytest.mark.slow
 def test_restarted_by_torchrun_it_goes_on_with_its_run(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +260,7 @@ def test_errors_reach_the_console_without_a_traceback(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_tensorboard_gets_numbers_and_pictures(pairs: Path, tmp_path: Path) -> None:
     run = train(out=tmp_path / "run", track=("tensorboard",), **two_folders(pairs))
     events = list(run.rglob("events.out.tfevents.*"))

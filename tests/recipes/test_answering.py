@@ -211,6 +211,7 @@ def test_classification_answers_and_writes_a_table(tmp_path: Path, capsys: pytes
         pipeline(data / "dark" / "00.png")
 
 
+@pytest.mark.slow
 def test_two_pictures_are_compared(tmp_path: Path) -> None:
     root = tmp_path / "data"
     for number in range(8):
