@@ -242,6 +242,8 @@ def test_processes_that_found_different_data_are_refused(monkeypatch: pytest.Mon
             "nothing to train: no phase has a step",
         ),
         ({"validate_every": -1}, "--validate-every -1: expected 0 or more"),
+        ({"early_share": 0}, "--early-share 0: a share of --lr is above 0 and at most 1"),
+        ({"early_share": 1.5}, "--early-share 1.5: a share of --lr is above 0 and at most 1"),
     ],
 )
 def test_numbers_that_mean_nothing_are_refused(pairs: Path, tmp_path: Path, flags: Any, told: str) -> None:

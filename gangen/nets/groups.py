@@ -11,11 +11,11 @@ from gangen.nets.freezing import Norms, freeze, unfreeze
 def layer_groups(network: nn.Module) -> list[list[nn.Parameter]]:
     """The network's weights in groups, in the order of depth; together they are all of its weights, each once.
 
-    A network on a `Body` has three: the body's early layers, its late ones, and all that is not the body. One on
-    another body has two; what that body's own `layer_groups()` gives, if it has it. A network without a `body` has
-    one.
+    A network on a `Body`, or one around such a network, its `unet`, has three: the body's early layers, its late
+    ones, and all that is not the body. One on another body has two; what that body's own `layer_groups()` gives,
+    if it has it. A network without a `body` has one.
     """
-    body = getattr(network, "body", None)
+    body = getattr(getattr(network, "unet", network), "body", None)
     groups: list[list[nn.Parameter]] = []
     if isinstance(body, nn.Module):
         own = getattr(body, "layer_groups", None)

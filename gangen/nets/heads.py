@@ -24,27 +24,38 @@ class ImageHead:
     Attributes:
         channels: 3 for a colour picture, 1 for a grey one, the number of classes for a mask's logits.
         output_range: lowest and highest value, reached through a tanh scaled onto it; None for no bounds
-        (logits).
+            (logits).
+        headroom: by how much the tanh reaches beyond the range, as a share of the range's half, so that black and
+            white are reached rather than approached. In eval mode answers are clamped onto the range, in training
+            mode they may be beyond; see `Bounded`.
     """
 
     channels: int = 3
     output_range: tuple[float, float] | None = (-1.0, 1.0)
+    headroom: float = 0.0
 
     def __post_init__(self) -> None:
         if isinstance(self.channels, bool) or not isinstance(self.channels, int) or self.channels < 1:
             raise UserError(f"a head of {self.channels!r} channels is impossible; give a whole number from 1 up.")
         if self.output_range is not None:
             object.__setattr__(self, "output_range", _range(self.output_range))
+        known = isinstance(self.headroom, int | float) and not isinstance(self.headroom, bool)
+        if not known or not 0 <= self.headroom < math.inf or (self.headroom and self.output_range is None):
+            raise UserError(
+                f"a headroom of {self.headroom!r} with output_range {self.output_range} is impossible; give a "
+                "number from 0 up, and a range to be clamped onto."
+            )
 
     @property
     def config(self) -> dict[str, Any]:
         """What rebuilds this head: `ImageHead(**config)`. JSON-able."""
-        return {"channels": self.channels, "output_range": self.output_range and list(self.output_range)}
+        bounds = self.output_range and list(self.output_range)
+        return {"channels": self.channels, "output_range": bounds, "headroom": self.headroom}
 
     def build(self, in_channels: int) -> nn.Sequential:
         """The layers: (N, in_channels, H, W) to (N, channels, H, W)."""
         conv = nn.Conv2d(in_channels, self.channels, 3, padding=1)
-        return nn.Sequential(conv, *([Bounded(*self.output_range)] if self.output_range else []))
+        return nn.Sequential(conv, *([Bounded(*self.output_range, self.headroom)] if self.output_range else []))
 
 
 @dataclass(frozen=True)
@@ -167,7 +178,9 @@ def map_head(config: Any) -> ImageHead | MaskHead:
     """
     if isinstance(config, Mapping) and "classes" in config:
         return MaskHead(**described("head", config, ("classes",)))
-    return ImageHead(**described("head", config, ("channels", "output_range")))
+    if isinstance(config, Mapping):
+        config = {"headroom": 0.0, **config}  # which older configs do not name
+    return ImageHead(**described("head", config, ("channels", "output_range", "headroom")))
 
 
 def class_head(config: Any) -> ClassHead:
@@ -192,13 +205,26 @@ def _range(bounds: Any) -> tuple[float, float]:
 
 
 class Bounded(nn.Module):
-    """Squeeze any number into (lowest, highest), with slope (highest - lowest) / 2 in the middle."""
+    """Squeeze any number into (lowest, highest) by a tanh, or with headroom into [lowest, highest].
 
-    def __init__(self, lowest: float, highest: float) -> None:
+    A tanh takes its bounds only at infinity, where it has no slope: what should be white is never quite, and a
+    network that has learned to paint all white stays there. With headroom the tanh reaches further, as fastai's
+    `y_range` of (-3, 3) on pictures of ImageNet's scale does. In training mode what is beyond the bounds stays
+    beyond, where a loss pulls it back; in eval mode it is clamped.
+
+    Args:
+        lowest: bound of what comes out in eval mode.
+        highest: likewise.
+        headroom: by how much the tanh reaches further on either side, as a share of half the range.
+    """
+
+    def __init__(self, lowest: float, highest: float, headroom: float = 0.0) -> None:
         super().__init__()
+        self.bounds = (lowest, highest) if headroom else None
         self.middle = (lowest + highest) / 2
-        self.reach = (highest - lowest) / 2
+        self.reach = (highest - lowest) / 2 * (1 + headroom)
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape to the same shape."""
-        return self.middle + self.reach * torch.tanh(x)
+        reached = self.middle + self.reach * torch.tanh(x)
+        return reached if self.bounds is None or self.training else reached.clamp(*self.bounds)

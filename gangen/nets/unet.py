@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,15 @@ from gangen.nets import freezing
 from gangen.nets.body import Body
 from gangen.nets.configs import described, expect_keys, own_name
 from gangen.nets.heads import ImageHead, MaskHead, map_head
-from gangen.nets.layers import Norm, SelfAttention, Upsample, conv_block
+from gangen.nets.layers import Norm, SelfAttention, Upsample, conv_block, normalisation
 
 # Layers whose answer at one place depends on the whole picture, so that tiles of it would disagree.
 _WHOLE_PICTURE = (SelfAttention, nn.GroupNorm, nn.InstanceNorm2d, nn.AdaptiveAvgPool2d, nn.MultiheadAttention)
 
 ATTENTION_STRIDE = 8
+
+UNetNorm = Literal["batch", "instance", "skips", "none"]
+"""What a UNet's way up normalises; see `UNet`."""
 
 
 class FeatureBody(Protocol):
@@ -74,7 +77,11 @@ class UNet(nn.Module):
         width: channels at full resolution; the coarsest level has 8 times as many. A multiple of 4.
         attention: self-attention at stride 8 (Zhang et al. 2018, arXiv:1805.08318).
         blur: soften after each enlargement (Sugawara et al. 2019, arXiv:1806.02658).
-        norm: normalisation in the levels, "batch", "instance" or "none"; the body keeps its own.
+        norm: what the way up normalises; the body keeps its own. "batch" or "instance": what each 3x3
+            convolution gives. "skips": only the body's maps, by BatchNorm, before they are joined; the
+            convolutions have biases instead, which is better where the answer is a picture (EDSR, Lim et al. 2017,
+            arXiv:1707.02921) and saves passes over large maps. Answers are of any size at first, so a bounded head
+            needs some headroom. "none": nothing.
         cross: join the picture in the last level.
 
     Raises:
@@ -89,14 +96,14 @@ class UNet(nn.Module):
         width: int = 32,
         attention: bool = False,
         blur: bool = False,
-        norm: Norm = "batch",
+        norm: UNetNorm = "batch",
         cross: bool = True,
     ) -> None:
         super().__init__()
         if isinstance(width, bool) or not isinstance(width, int) or width < 4 or width % 4:
             raise UserError(f"a UNet of width {width!r} is impossible; give a multiple of 4.")
-        if norm not in get_args(Norm):
-            raise UserError(f"norm {norm!r} is unknown; choose one of {', '.join(get_args(Norm))}.")
+        if norm not in get_args(UNetNorm):
+            raise UserError(f"norm {norm!r} is unknown; choose one of {', '.join(get_args(UNetNorm))}.")
         if any(coarse % fine or coarse == fine for fine, coarse in pairwise((1, *body.strides))):
             raise UserError(f"a UNet needs a body whose strides divide each other upwards, not {body.strides}.")
         self.body = body
@@ -123,7 +130,8 @@ class UNet(nn.Module):
                 convs=1 if strides[k] == 1 else 2,
                 attention=attention and strides[k] == ATTENTION_STRIDE,
                 blur=blur,
-                norm=norm,
+                norm="none" if norm == "skips" else norm,
+                skip_norm="batch" if norm == "skips" and strides[k] > 1 else "none",
             )
             levels.append(level)
             channels = level.out_channels
@@ -189,7 +197,8 @@ class Level(nn.Module):
         convs: 3x3 convolutions that mix.
         attention: whether places look at each other at last.
         blur: whether to soften after enlarging.
-        norm: "batch", "instance" or "none".
+        norm: "batch", "instance" or "none", after each convolution.
+        skip_norm: the same, of the finer maps, which a ReLU follows; with "none" they come as they are.
     """
 
     def __init__(
@@ -204,10 +213,13 @@ class Level(nn.Module):
         attention: bool,
         blur: bool,
         norm: Norm,
+        skip_norm: Norm,
     ) -> None:
         super().__init__()
         self.out_channels = out_channels
         self.joins = skip_channels > 0
+        steadied = normalisation(skip_norm, skip_channels)
+        self.admit = nn.Sequential(*steadied, *([nn.ReLU(inplace=True)] if steadied else []))
         self.enlarge = Upsample(in_channels, enlarged, scale, blur)
         widths = [enlarged + skip_channels] + [out_channels] * convs
         mixing: list[nn.Module] = [conv_block(a, b, norm) for a, b in pairwise(widths)]
@@ -216,7 +228,7 @@ class Level(nn.Module):
     def forward(self, maps: Tensor, skip: Tensor) -> Tensor:
         """Coarser maps and finer maps (N, skip_channels, H, W) to (N, out_channels, H, W)."""
         maps = self.enlarge(maps)[..., : skip.shape[-2], : skip.shape[-1]]
-        return self.mix(torch.cat([skip, maps], dim=1) if self.joins else maps)
+        return self.mix(torch.cat([self.admit(skip), maps], dim=1) if self.joins else maps)
 
 
 def _level_width(stride: int, width: int) -> int:

@@ -186,6 +186,8 @@ def check_ranges(flags: Common) -> None:
             raise UserError(f"{flag}: expected {lowest} or more.")
         if field.name.split("_")[-1] == "lr" and value <= 0:
             raise UserError(f"{flag}: a learning rate is above 0; 0.0001 to 0.001 are usual.")
+        if field.name == "early_share" and not 0 < value <= 1:
+            raise UserError(f"{flag}: a share of --lr is above 0 and at most 1; 0.01 to 0.3 are usual.")
         if field.name == "ema" and not 0 <= value < 1:
             raise UserError(
                 f"{flag}: a moving average keeps 0 up to below 1 of itself at each step, such as 0.999."

@@ -16,6 +16,7 @@ from gangen.data import Batch
 from gangen.losses import Adversarial, Perceptual, l1
 from gangen.nets import Body
 from gangen.train.game import Likeness, game_phases
+from gangen.train.optim import Rate
 from gangen.train.phase import Phase, Player
 from gangen.train.schedule import one_cycle
 from gangen.train.seats import Nets
@@ -36,6 +37,9 @@ class NoGan:
     """Steps of both, whoever has the turn."""
     lr: float = 1e-3
     """Peak learning rate of the generator while it is alone."""
+    early_share: float = 1.0
+    """Share of --lr at which a pretrained body's first layers learn, its later ones at something between: they
+    know most already. Of no effect on a body of random weights."""
     adversarial_lr: float = 1e-4
     """Learning rate of the generator while it plays against the critic; it fades to nothing over the phase."""
     critic_lr: float = 2e-4
@@ -85,15 +89,17 @@ def nogan_phases(
     def imitate(nets: Nets, batch: Batch) -> dict[str, Tensor]:
         return likeness(nets.generator(batch.input), batch)
 
+    pretrained = body is not None and body.initial["kind"] != "none"
+    rate: Rate = (settings.early_share * settings.lr, settings.lr) if pretrained else settings.lr
+
     def alone() -> Player:
-        return Player("generator", generator, imitate, lr=settings.lr, schedule=one_cycle(), clip=1.0, ema=ema[0])
+        return Player("generator", generator, imitate, lr=rate, schedule=one_cycle(), clip=1.0, ema=ema[0])
 
     phases = []
     if body is not None:
         frozen: Sequence[nn.Module] = [body]
         beginner = Player("generator", generator, imitate, lr=settings.lr, clip=1.0, ema=ema[0], frozen=frozen)
-        frozen_steps = settings.frozen_steps if body.initial["kind"] != "none" else 0
-        phases.append(Phase("generator, body frozen", [beginner], frozen_steps))
+        phases.append(Phase("generator, body frozen", [beginner], settings.frozen_steps if pretrained else 0))
     steps = settings.generator_steps or 0
     return [
         *phases,

@@ -20,7 +20,8 @@ def _unet(head=None, **options):
 
 
 @pytest.fixture(
-    scope="module", params=[{}, {"norm": "instance", "attention": True, "blur": True}, {"cross": False}]
+    scope="module",
+    params=[{}, {"norm": "instance", "attention": True, "blur": True}, {"norm": "skips", "cross": False}],
 )
 def unet(request):
     torch.manual_seed(0)
@@ -192,6 +193,7 @@ def test_bodies_with_strides_that_do_not_divide_are_refused():
 def test_tiles_exactly_only_where_no_layer_sees_the_whole_picture():
     assert _unet().tiles_exactly
     assert _unet(norm="none", blur=True).tiles_exactly
+    assert _unet(norm="skips").tiles_exactly
     assert not _unet(norm="instance").tiles_exactly
     assert not _unet(attention=True).tiles_exactly
 
@@ -207,6 +209,22 @@ def test_tiles_exactly_is_true_of_the_answers(options, exact):
     changed[..., :16] = 0
     same = torch.equal(_paint(unet, x)[..., -32:], _paint(unet, changed)[..., -32:])
     assert same is exact is unet.tiles_exactly
+
+
+def test_skips_alone_are_normalised():
+    """Maps of the body a thousand times as large change nothing."""
+    torch.manual_seed(0)
+    unet = _unet(ImageHead(3, None), norm="skips").train()
+    norms = {name.split(".")[0] for name, part in unet.named_modules() if isinstance(part, nn.BatchNorm2d)}
+    own = [name for name, part in unet.levels.named_modules() if isinstance(part, nn.BatchNorm2d)]
+    assert norms == {"body", "levels"}
+    assert own == [f"{k}.admit.0" for k in range(4)]  # the fifth joins the picture, which is left as it is
+    level, finer, coarser = (
+        unet.levels[1],
+        torch.randn(4, 128, 6, 6),
+        torch.randn(4, unet.levels[0].out_channels, 3, 3),
+    )
+    torch.testing.assert_close(level(coarser, finer), level(coarser, 1000 * finer), rtol=1e-3, atol=1e-3)
 
 
 def test_frozen_parts_stay_still_within_a_unet():

@@ -17,6 +17,9 @@ from gangen.nets import (
     Body,
     ClassHead,
     Classifier,
+    ImageHead,
+    Residual,
+    UNet,
     freeze,
     freeze_to,
     is_frozen,
@@ -24,9 +27,9 @@ from gangen.nets import (
     set_training,
     unfreeze,
 )
-from gangen.train import Callback, Player, Trainer, fine_tune, lr_find, steps_of
+from gangen.train import Callback, NoGan, Player, Trainer, alike, fine_tune, lr_find, nogan_phases, steps_of
 from gangen.train.lr_find import _steepest, _valley
-from gangen.train.optim import spread
+from gangen.train.optim import parameter_groups, spread
 from tests.train.toys import differences
 
 
@@ -88,6 +91,27 @@ def test_every_weight_is_in_one_group_from_the_first_layers_to_the_last() -> Non
     assert {names[id(p)].split(".")[0] for p in head} == {"head"}
     assert sum(map(len, (early, late, head))) == len(names)
     assert [len(group) for group in layer_groups(nn.Linear(2, 2))] == [2]
+
+
+def test_what_holds_a_unet_has_its_layer_groups() -> None:
+    unet = UNet(Body("resnet18"), ImageHead(3, None), width=4)
+    groups = [[id(parameter) for parameter in group] for group in layer_groups(Residual(unet))]
+    assert len(groups) == 3
+    assert groups == [[id(parameter) for parameter in group] for group in layer_groups(unet)]
+
+
+@pytest.mark.parametrize(("pretrained", "rates"), [(True, {1e-4, 1e-3 * 0.1**0.5, 1e-3}), (False, {1e-3})])
+def test_in_nogan_a_pretrained_bodys_first_layers_learn_by_the_early_share(
+    pretrained: bool, rates: set[float]
+) -> None:
+    body = Body("resnet18")
+    body.initial = {**body.initial, "kind": "file" if pretrained else "none"}
+    unet = UNet(body, ImageHead(3), width=4)
+    settings = NoGan(generator_steps=1, adversarial_steps=1, lr=1e-3, early_share=0.1)
+    phases = nogan_phases(settings, generator=unet, critic=nn.Conv2d(3, 1, 1), likeness=alike(), body=body)
+    alone = next(phase for phase in phases if phase.name == "generator").players[0]
+    given = {group["lr"] for group in parameter_groups(unet, alone.lr)}
+    assert sorted(given) == pytest.approx(sorted(rates))
 
 
 def test_rates_rise_from_the_first_group_to_the_last() -> None:
