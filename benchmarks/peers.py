@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
+import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Queue
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -49,6 +52,8 @@ class Runs:
     """Processes that read pictures."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """A run of each library with each of them, in turn."""
+    lanes: int = 1
+    """Trainings at a time, each on cores of its own: all are done sooner, each is later."""
     out: Path | None = None
     """JSON file for the result."""
 
@@ -78,7 +83,8 @@ def compare(
     """Let each contestant train with each seed, judge it, and tell of all.
 
     Each training has a process of its own, so that what one library sets there, such as how memory is kept,
-    neither helps nor hinders another. What is given can therefore be pickled.
+    neither helps nor hinders another. What is given can therefore be pickled. Beside each other they have equal
+    shares of the cores.
 
     Args:
         contestants: by name.
@@ -88,18 +94,36 @@ def compare(
         about: what was trained, in a sentence.
         packages: whose versions are kept.
     """
-    runs = []
-    for seed in settings.seeds:
-        for library, train in contestants.items():
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
-                judged = alone.submit(train_and_judge, train, seed, metrics).result()
-            runs.append({"library": library, "seed": seed, **judged})
-            print(runs[-1], flush=True)
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if settings.lanes > max(1, len(cores)):
+        raise SystemExit(f"--lanes {settings.lanes}: this machine can keep at most {max(1, len(cores))} apart.")
+    free: Queue[list[int]] = Queue()
+    for lane in range(settings.lanes):
+        free.put(cores[lane :: settings.lanes])
+
+    def run(training: tuple[int, str]) -> dict[str, Any]:
+        seed, library = training
+        own = free.get()
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+            judged = alone.submit(train_and_judge, contestants[library], seed, metrics, own).result()
+        free.put(own)
+        print(told := {"library": library, "seed": seed, **judged}, flush=True)
+        return told
+
+    with ThreadPoolExecutor(settings.lanes) as lanes:
+        runs = list(lanes.map(run, itertools.product(settings.seeds, contestants)))
+    if settings.lanes > 1:
+        about = f"{about} {settings.lanes} trainings at a time, each on its share of the {len(cores)} cores."
     tell(found(title, about, runs, packages), settings.out)
 
 
-def train_and_judge(train: Contestant, seed: int, metrics: Callable[[], Sequence[AnyMetric]]) -> dict[str, float]:
-    """What its answers are worth, and the seconds that training took; in a process of its own."""
+def train_and_judge(
+    train: Contestant, seed: int, metrics: Callable[[], Sequence[AnyMetric]], cores: Sequence[int]
+) -> dict[str, float]:
+    """What its answers are worth, and the seconds that training took; in a process of its own, on these cores."""
+    if cores:
+        os.sched_setaffinity(0, cores)
+        torch.set_num_threads(len(cores))
     # Which would otherwise start those that read its data as it was started itself: at length, from nothing.
     multiprocessing.set_start_method("fork" if sys.platform == "linux" else None, force=True)
     with TemporaryDirectory() as folder:

@@ -47,10 +47,9 @@ class SketchToImage(recipe.Drafts, recipe.NoGanFlags):
     """Learning rate of the generator while it plays against the critic; it fades to nothing over the phase."""
     fool: float = 0.4
     """Weight of the critic's opinion in the generator's loss, against 1 for the pixels."""
-    vividness: float | None = None
+    vividness: float = 10.0
     """Weight of the squared difference in saturation between a batch of painted and of real pictures, in the last
-    phase: a generator that is in doubt paints pale. By default 60, and 10 on the embedded photographs, whose
-    batches differ too much for more."""
+    phase: a generator that is in doubt paints pale. Too much of it follows what batches differ by by chance."""
     critic_shrink: int = 4
     """By what pictures are averaged down before the critic sees them, which widens its patches by as much: with 2
     or more it asks for colours and shapes rather than for texture; 1 for pictures as they are."""
@@ -61,8 +60,6 @@ class SketchToImage(recipe.Drafts, recipe.NoGanFlags):
             self.generator_steps = 400 if embedded else 2000
         if self.adversarial_steps is None:
             self.adversarial_steps = 500 if embedded else 270
-        if self.vividness is None:
-            self.vividness = 10.0 if embedded else 60.0
 
 
 def main(flags: SketchToImage) -> None:
@@ -87,7 +84,7 @@ def main(flags: SketchToImage) -> None:
     likeness = alike(Perceptual(flags.perceptual, pixel=0.0) if flags.perceptual else None)
 
     def vivid_likeness(fake: Tensor, batch: Batch) -> dict[str, Tensor]:
-        vividness = (flags.vividness or 0.0) * saturation_moment(fake, batch.target)
+        vividness = flags.vividness * saturation_moment(fake, batch.target)
         return {**likeness(fake, batch), "vividness": vividness}
 
     trainer = run.trainer(
