@@ -53,7 +53,7 @@ class Runs:
     seeds: tuple[int, ...] = (0, 1, 2)
     """A run of each library with each of them, in turn."""
     lanes: int = 1
-    """Trainings at a time, each on cores of its own: all are done sooner, each is later."""
+    """Trainings at a time, each on cores of its own: all are done sooner, each by itself takes longer."""
     out: Path | None = None
     """JSON file for the result."""
 
@@ -94,33 +94,57 @@ def compare(
         about: what was trained, in a sentence.
         packages: whose versions are kept.
     """
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    if settings.lanes > max(1, len(cores)):
-        raise SystemExit(f"--lanes {settings.lanes}: this machine can keep at most {max(1, len(cores))} apart.")
+    lanes = shares(settings.lanes)
     free: Queue[list[int]] = Queue()
-    for lane in range(settings.lanes):
-        free.put(cores[lane :: settings.lanes])
+    for own in lanes:
+        free.put(own)
 
     def run(training: tuple[int, str]) -> dict[str, Any]:
         seed, library = training
-        own = free.get()
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
-            judged = alone.submit(train_and_judge, contestants[library], seed, metrics, own).result()
-        free.put(own)
-        print(told := {"library": library, "seed": seed, **judged}, flush=True)
-        return told
+        cores = free.get()
+        try:
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+                judged = alone.submit(train_and_judge, contestants[library], seed, metrics, cores).result()
+        finally:
+            free.put(cores)
+        return {"library": library, "seed": seed, **judged}
 
-    with ThreadPoolExecutor(settings.lanes) as lanes:
-        runs = list(lanes.map(run, itertools.product(settings.seeds, contestants)))
-    if settings.lanes > 1:
-        about = f"{about} {settings.lanes} trainings at a time, each on its share of the {len(cores)} cores."
+    runs = []
+    trainings = itertools.product(settings.seeds, contestants)
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        # One at a time without threads, so that after one that fails none is begun
+        for told in pool.map(run, trainings) if len(lanes) > 1 else map(run, trainings):
+            runs.append(told)
+            print(told, flush=True)
+    if len(lanes) > 1:
+        about = f"{about} {len(lanes)} trainings ran at a time, each on cores of its own: {len(lanes[0])}."
     tell(found(title, about, runs, packages), settings.out)
+
+
+def shares(lanes: int) -> list[list[int]]:
+    """The cores of each lane, equally many; of a single one none are named, and it is left as it is.
+
+    Raises:
+        SystemExit: there are not so many cores.
+    """
+    if lanes == 1:
+        return [[]]
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if not 1 <= lanes <= len(cores):
+        raise SystemExit(
+            f"--lanes {lanes}: give 1{f' to {len(cores)}' if len(cores) > 1 else ''} on this machine."
+        )
+    each = len(cores) // lanes
+    return [cores[lane * each : (lane + 1) * each] for lane in range(lanes)]
 
 
 def train_and_judge(
     train: Contestant, seed: int, metrics: Callable[[], Sequence[AnyMetric]], cores: Sequence[int]
 ) -> dict[str, float]:
-    """What its answers are worth, and the seconds that training took; in a process of its own, on these cores."""
+    """What its answers are worth, and the seconds that training took; in a process of its own.
+
+    On these cores, with a thread for each, or where none are named on all, as torch has it.
+    """
     if cores:
         os.sched_setaffinity(0, cores)
         torch.set_num_threads(len(cores))

@@ -87,6 +87,10 @@ def main(flags: SketchToImage) -> None:
         vividness = flags.vividness * saturation_moment(fake, batch.target)
         return {**likeness(fake, batch), "vividness": vividness}
 
+    def as_shown(fake: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        # While it learns the head goes beyond what a picture can be, and is not to be told by that
+        return batch.target, fake.clamp(-1, 1)
+
     trainer = run.trainer(
         train,
         callbacks=[
@@ -102,6 +106,7 @@ def main(flags: SketchToImage) -> None:
             critic=critic,
             likeness=likeness,
             play_likeness=vivid_likeness,
+            judged=as_shown,
             condition=lambda batch: batch.input,  # what may be painted depends on the sketch
             body=body,
         ),

@@ -112,3 +112,47 @@ def test_a_program_measures_and_writes_down(name: str, flags: str, tmp_path: Pat
     assert found["text"] in done.stdout
     assert "|" in found["text"]
     assert "nan" not in found["text"]
+
+
+def _judge(train, seed: int, metrics, cores: list) -> dict[str, float]:
+    return {"l1": 0.1, "seconds": train(seed, Path())[0]}
+
+
+def _seed(seed: int, run: Path) -> tuple[float, list]:
+    if seed < 0:
+        raise ValueError("no training from below")
+    return float(seed), []
+
+
+def _metrics() -> list:
+    return []
+
+
+def test_trainings_side_by_side_are_told_in_order_and_a_failed_one_ends_all(program, tmp_path) -> None:
+    peers = program("peers")
+    settings = peers.Runs(data=tmp_path, weights=tmp_path, seeds=(3, 1), lanes=1, out=tmp_path / "found.json")
+    told = []
+    peers.tell = lambda found, out: told.append(found)
+    peers.train_and_judge = _judge
+    contestants = {"gangen": _seed, "other": _seed}
+    peers.compare(contestants, settings, _metrics, "Seeds", "None.")
+    assert [(run["library"], run["seed"], run["seconds"]) for run in told[0].values["runs"]] == [
+        ("gangen", 3, 3.0),
+        ("other", 3, 3.0),
+        ("gangen", 1, 1.0),
+        ("other", 1, 1.0),
+    ]
+    settings.seeds = (-1, 2)
+    with pytest.raises(ValueError, match="from below"):
+        peers.compare(contestants, settings, _metrics, "Seeds", "None.")
+    assert len(told) == 1
+
+
+def test_lanes_have_equally_many_cores_of_their_own(program, monkeypatch) -> None:
+    peers = program("peers")
+    monkeypatch.setattr(peers.os, "sched_getaffinity", lambda process: {0, 1, 2, 5, 6}, raising=False)
+    assert peers.shares(1) == [[]]
+    assert peers.shares(2) == [[0, 1], [2, 5]]
+    for impossible in (0, -1, 6):
+        with pytest.raises(SystemExit, match="give 1 to 5"):
+            peers.shares(impossible)

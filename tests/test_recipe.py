@@ -220,7 +220,7 @@ def test_a_network_of_ones_own_leaves_its_weights(
     told = capsys.readouterr().err
     assert "UNet is none of gangen's networks" in told
     assert "gangen predict" not in told
-    network = UNet(Body("resnet18", "none"), ImageHead(3))
+    network = UNet(Body("resnet18", "none"), ImageHead(3, headroom=0.35), norm="skips")
     assert load_model(network, run / "generator.safetensors") == (set(), [])
 
 

@@ -15,14 +15,23 @@ def layer_groups(network: nn.Module) -> list[list[nn.Parameter]]:
     ones, and all that is not the body. One on another body has two; what that body's own `layer_groups()` gives,
     if it has it. A network without a `body` has one.
     """
-    body = getattr(getattr(network, "unet", network), "body", None)
+    body = body_of(network)
     groups: list[list[nn.Parameter]] = []
-    if isinstance(body, nn.Module):
+    if body is not None:
         own = getattr(body, "layer_groups", None)
         groups = own() if callable(own) else [list(body.parameters())]
     known = {id(parameter) for group in groups for parameter in group}
     rest = [parameter for parameter in network.parameters() if id(parameter) not in known]
     return [group for group in (*groups, rest) if group]
+
+
+def body_of(network: nn.Module) -> nn.Module | None:
+    """What a network stands on: its own `body`, or that of its `unet`; None where it has neither."""
+    for holder in (network, getattr(network, "unet", None)):
+        body = getattr(holder, "body", None)
+        if isinstance(body, nn.Module):
+            return body
+    return None
 
 
 def freeze_to(network: nn.Module, group: int, *, norms: Norms = "learn") -> None:

@@ -49,8 +49,12 @@ class ImageHead:
     @property
     def config(self) -> dict[str, Any]:
         """What rebuilds this head: `ImageHead(**config)`. JSON-able."""
-        bounds = self.output_range and list(self.output_range)
-        return {"channels": self.channels, "output_range": bounds, "headroom": self.headroom}
+        headroom = {"headroom": self.headroom} if self.headroom else {}  # which earlier gangen does not know
+        return {
+            "channels": self.channels,
+            "output_range": self.output_range and list(self.output_range),
+            **headroom,
+        }
 
     def build(self, in_channels: int) -> nn.Sequential:
         """The layers: (N, in_channels, H, W) to (N, channels, H, W)."""
@@ -178,9 +182,8 @@ def map_head(config: Any) -> ImageHead | MaskHead:
     """
     if isinstance(config, Mapping) and "classes" in config:
         return MaskHead(**described("head", config, ("classes",)))
-    if isinstance(config, Mapping):
-        config = {"headroom": 0.0, **config}  # which older configs do not name
-    return ImageHead(**described("head", config, ("channels", "output_range", "headroom")))
+    headroom = ("headroom",) if isinstance(config, Mapping) and "headroom" in config else ()
+    return ImageHead(**described("head", config, ("channels", "output_range", *headroom)))
 
 
 def class_head(config: Any) -> ClassHead:

@@ -78,10 +78,10 @@ class UNet(nn.Module):
         attention: self-attention at stride 8 (Zhang et al. 2018, arXiv:1805.08318).
         blur: soften after each enlargement (Sugawara et al. 2019, arXiv:1806.02658).
         norm: what the way up normalises; the body keeps its own. "batch" or "instance": what each 3x3
-            convolution gives. "skips": only the body's maps, by BatchNorm, before they are joined; the
-            convolutions have biases instead, which is better where the answer is a picture (EDSR, Lim et al. 2017,
-            arXiv:1707.02921) and saves passes over large maps. Answers are of any size at first, so a bounded head
-            needs some headroom. "none": nothing.
+            convolution gives. "skips": only the body's maps that are joined, which are all but the coarsest, by
+            BatchNorm; the convolutions have biases instead, which is better where the answer is a picture (EDSR,
+            Lim et al. 2017, arXiv:1707.02921) and saves passes over large maps. Answers are of any size at first,
+            so a bounded head needs some headroom. "none": nothing.
         cross: join the picture in the last level.
 
     Raises:

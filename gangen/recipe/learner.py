@@ -19,6 +19,7 @@ from gangen.files import Claim
 from gangen.labels import Classes
 from gangen.losses import cross_entropy
 from gangen.metrics import AnyMetric, accuracy, class_ious, mean_iou
+from gangen.nets.groups import body_of
 from gangen.painting import Picture
 from gangen.pipeline import Pipeline
 from gangen.recipe.folder import free_folder, newest_folder
@@ -113,8 +114,8 @@ class Learner:
 
     def lr_find(self, **options: Any) -> Rates:
         """Find a learning rate with the body held, and leave everything as it was; see `gangen.train.lr_find`."""
-        body = getattr(self.network, "body", None)
-        frozen = [body] if isinstance(body, nn.Module) else []
+        body = body_of(self.network)
+        frozen = [body] if body is not None else []
         player = Player(NAME, self.network, self._terms, frozen=frozen, norms="learn")
         settings = {"batch_size": self.batch_size, "seed": self.seed, "workers": self.workers} | options
         return lr_find(player, self.train, accelerator=self.accelerator, **settings)

@@ -162,7 +162,11 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
         try:
             network.load_state_dict(state["networks"][name])
         except RuntimeError as error:
-            raise RunError(f"the checkpoint's {name!r} is another network: {error}") from error
+            first = str(error).partition("\n")[0].rstrip(":")
+            raise RunError(
+                f"the checkpoint's {name!r} is another network ({first}). Resume it with the gangen that made it, "
+                "or start a new run in another --out."
+            ) from error
     for name, average in trainer.averages.items():
         if name in state["averages"]:
             average.network.load_state_dict(state["averages"][name]["network"])

@@ -8,6 +8,7 @@ from torch import nn
 
 from gangen.errors import UserError
 from gangen.nets.freezing import Norms, is_norm
+from gangen.nets.groups import body_of
 from gangen.train.optim import OptimizerFactory, adam
 from gangen.train.phase import Loss, Phase, Player
 from gangen.train.schedule import one_cycle
@@ -70,8 +71,8 @@ def fine_tune(
         )
     if lr <= 0 or ratio < 1:
         raise UserError(f"lr={lr}, ratio={ratio}: expected a rate above 0, like 2e-3, and a ratio of 1 or more.")
-    body = getattr(network, "body", None)
-    held = frozen if frozen is not None else [body] if isinstance(body, nn.Module) else None
+    body = body_of(network)
+    held = frozen if frozen is not None else [body] if body is not None else None
     if held is None and frozen_epochs:
         raise UserError(
             f"{type(network).__name__} has no body to hold at first: name the parts with frozen=[...], or set "

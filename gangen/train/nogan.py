@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from gangen.data import Batch
 from gangen.losses import Adversarial, Perceptual, l1
 from gangen.nets import Body
-from gangen.train.game import Likeness, game_phases
+from gangen.train.game import Judged, Likeness, game_phases
 from gangen.train.optim import Rate
 from gangen.train.phase import Phase, Player
 from gangen.train.schedule import one_cycle
@@ -39,7 +39,7 @@ class NoGan:
     """Peak learning rate of the generator while it is alone."""
     early_share: float = 1.0
     """Share of --lr at which a pretrained body's first layers learn, its later ones at something between: they
-    know most already. Of no effect on a body of random weights."""
+    know most already. Of no effect on a body of random weights, nor where there is none."""
     adversarial_lr: float = 1e-4
     """Learning rate of the generator while it plays against the critic; it fades to nothing over the phase."""
     critic_lr: float = 2e-4
@@ -59,6 +59,7 @@ def nogan_phases(
     play_likeness: Likeness | None = None,
     condition: Callable[[Batch], Tensor] | None = None,
     game: Adversarial | None = None,
+    judged: Judged | None = None,
     body: Body | None = None,
     switcher: Switcher | None = None,
     ema: tuple[float, float] = (0.99, 0.995),
@@ -78,7 +79,9 @@ def nogan_phases(
         condition: what a conditional critic sees beside the picture, such as the input; None for one that judges
             pictures by themselves.
         game: the pair of losses; `bce()`, for which the settings' threshold is meant, when None.
-        body: the generator's body, if it has one.
+        judged: what the critic sees of an output and its batch, real and fake; the target and the output when
+            None.
+        body: the generator's body, if it has one; see `gangen.nets.layer_groups`.
         switcher: passes the turn in the game; when None, the critic plays until its loss is below the threshold,
             two steps at most, and then the generator once.
         ema: decays of the moving average of the generator's weights, alone and in the game.
@@ -90,7 +93,9 @@ def nogan_phases(
         return likeness(nets.generator(batch.input), batch)
 
     pretrained = body is not None and body.initial["kind"] != "none"
-    rate: Rate = (settings.early_share * settings.lr, settings.lr) if pretrained else settings.lr
+    # One rate makes fewer groups of weights than two equal ones, and checkpoints know how many there were
+    graded = pretrained and settings.early_share != 1
+    rate: Rate = (settings.early_share * settings.lr, settings.lr) if graded else settings.lr
 
     def alone() -> Player:
         return Player("generator", generator, imitate, lr=rate, schedule=one_cycle(), clip=1.0, ema=ema[0])
@@ -114,6 +119,7 @@ def nogan_phases(
             critic_lr=settings.critic_lr,
             fool=settings.fool,
             switcher=switcher or Adaptive(critic=settings.critic_threshold, max_turn=2),
+            judged=judged,
             condition=condition,
             pair=game,
             ema=ema[1],

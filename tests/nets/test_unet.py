@@ -21,7 +21,7 @@ def _unet(head=None, **options):
 
 @pytest.fixture(
     scope="module",
-    params=[{}, {"norm": "instance", "attention": True, "blur": True}, {"norm": "skips", "cross": False}],
+    params=[{}, {"norm": "instance", "attention": True, "blur": True}, {"cross": False}, {"norm": "skips"}],
 )
 def unet(request):
     torch.manual_seed(0)

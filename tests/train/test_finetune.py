@@ -27,6 +27,7 @@ from gangen.nets import (
     set_training,
     unfreeze,
 )
+from gangen.nets.groups import body_of
 from gangen.train import Callback, NoGan, Player, Trainer, alike, fine_tune, lr_find, nogan_phases, steps_of
 from gangen.train.lr_find import _steepest, _valley
 from gangen.train.optim import parameter_groups, spread
@@ -112,6 +113,27 @@ def test_in_nogan_a_pretrained_bodys_first_layers_learn_by_the_early_share(
     alone = next(phase for phase in phases if phase.name == "generator").players[0]
     given = {group["lr"] for group in parameter_groups(unet, alone.lr)}
     assert sorted(given) == pytest.approx(sorted(rates))
+    others = [player.lr for phase in phases for player in phase.players if phase.name != "generator"]
+    assert all(isinstance(rate, float) for rate in others)
+
+
+def test_without_an_early_share_the_weights_are_in_as_few_groups_as_checkpoints_of_before_have() -> None:
+    body = Body("resnet18")
+    body.initial = {**body.initial, "kind": "file"}
+    unet = UNet(body, ImageHead(3), width=4)
+    settings = NoGan(generator_steps=1, adversarial_steps=1)
+    phases = nogan_phases(settings, generator=unet, critic=nn.Conv2d(3, 1, 1), likeness=alike(), body=body)
+    alone = next(phase for phase in phases if phase.name == "generator").players[0]
+    assert len(parameter_groups(unet, alone.lr)) == 2
+
+
+def test_a_networks_own_body_comes_before_that_of_its_unet() -> None:
+    net = network()
+    groups = layer_groups(net)
+    net.unet = UNet(Body("resnet18"), ImageHead(3), width=4)
+    assert body_of(net) is net.body
+    assert [len(group) for group in layer_groups(net)][:-1] == [len(group) for group in groups][:-1]
+    assert body_of(nn.Linear(2, 2)) is None
 
 
 def test_rates_rise_from_the_first_group_to_the_last() -> None:

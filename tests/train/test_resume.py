@@ -322,3 +322,13 @@ def test_another_choice_of_what_learns_is_refused_by_the_players_name(tmp_path: 
     game.phases[0].players[0].frozen = [game.generator.body]
     with pytest.raises(RunError, match=r"optimizer of 'generator' is of other weights: .*is frozen"):
         toy_trainer(tmp_path, Callback()).fit(game.phases, resume=True, allow_changes=True)
+
+
+def test_a_checkpoint_of_another_network_says_so_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionError):
+        toy_trainer(tmp_path, Cut(5)).fit(Game(steps=STEPS).phases)
+    game = Game(steps=STEPS)
+    game.generator.last = torch.nn.Conv2d(6, 3, 1)
+    with pytest.raises(RunError, match=r"is another network \(.*gangen that made it, or start") as told:
+        toy_trainer(tmp_path, Callback()).fit(game.phases, resume=True)
+    assert "\n" not in str(told.value)
