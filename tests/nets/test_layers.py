@@ -48,10 +48,12 @@ def test_blur_removes_the_checkerboard_and_keeps_flat_maps_size_and_place(scale)
 
 
 def test_instance_norm_agrees_with_torchs_and_takes_a_single_pixel():
+    torch.manual_seed(0)
     x = torch.randn(2, 3, 5, 7) * 4 + 1
     torch.testing.assert_close(InstanceNorm(3)(x), F.instance_norm(x))
     single = InstanceNorm(3)(torch.randn(1, 3, 1, 1))
-    torch.testing.assert_close(single, torch.zeros_like(single))
+    # Its own mean is subtracted after scaling by 1 / sqrt(1e-5) = 316, which leaves rounding of that size
+    torch.testing.assert_close(single, torch.zeros_like(single), rtol=0, atol=316 * 1e-6)
 
 
 def test_attention_begins_as_the_identity_and_then_follows_the_papers_equations():

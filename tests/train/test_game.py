@@ -1,5 +1,7 @@
 """A game on label maps: the critic learns to tell them apart, and its opinion moves the network."""
 
+from types import SimpleNamespace
+
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -9,7 +11,7 @@ from gangen.data import Batch
 from gangen.labels import IGNORED
 from gangen.losses import label_maps
 from gangen.nets import PatchCritic
-from gangen.train import Together, Trainer, game_phases
+from gangen.train import NoGan, Together, Trainer, game_phases, nogan_phases
 from tests.train.toys import bits, differences
 
 
@@ -80,3 +82,36 @@ def test_the_network_follows_the_critics_opinion_by_its_weight() -> None:
         shares.append(share_of_last(network) - before)
     assert shares[0] == 0
     assert shares[1] > 0.05
+
+
+def test_in_nogan_the_critic_sees_what_it_is_to_judge_and_the_likeness_what_was_painted() -> None:
+    class Recorder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.seen = nn.Parameter(torch.ones(())), []
+
+        def forward(self, shown: Tensor) -> Tensor:
+            self.seen.append((shown.min().item(), shown.max().item()))
+            return self.weight * shown
+
+    critic, painted, likened = Recorder(), nn.Conv2d(3, 3, 1), []
+
+    def likeness(fake: Tensor, batch: Batch) -> dict[str, Tensor]:
+        likened.append(fake.abs().max().item())
+        return {"pixel": fake.abs().mean()}
+
+    nn.init.constant_(painted.bias, 5.0)
+    phases = nogan_phases(
+        NoGan(generator_steps=1, adversarial_steps=1),
+        generator=painted,
+        critic=critic,
+        likeness=likeness,
+        judged=lambda fake, batch: (batch.target, fake.clamp(-1, 1)),
+    )
+    nets = SimpleNamespace(generator=painted, critic=critic)
+    batch = Batch(torch.zeros(2, 3, 4, 4), torch.full((2, 3, 4, 4), 0.5), ["a", "b"])
+    for player in phases[-1].players:
+        player.loss(nets, batch)
+    assert max(highest for _, highest in critic.seen) == 1.0, "the critic saw what no picture can be"
+    assert len(critic.seen) >= 2  # by the critic's loss, and by the generator's
+    assert likened == [5.0]
