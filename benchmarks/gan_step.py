@@ -7,9 +7,8 @@ Timed are one step of each player on one batch of pairs, by the library's own lo
 over some steps a round. All contestants take turns, each in a process of its own, with memory and threads as it
 sets them or leaves them. Losses are an L1 distance and binary cross-entropy on the critic's logits.
 
-    gangen                      `Trainer`, with a UNet as it is by default and the sketch recipe's critic, but that
-                                it sees the picture alone, as fastai's does; both players learn from each batch
-                                (`Together`)
+    gangen                      `Trainer` with the networks of the sketch recipe, but that the critic sees the
+                                picture alone, as fastai's does; both players learn from each batch (`Together`)
     gangen, 70 pixels           the same with the critic of the super-resolution recipe: patches of 70 pixels
     fastai                      `GANLearner`; the UNet with blur, self-attention and weight norm and the
                                 `gan_critic()` of its course's super-resolution GAN
@@ -34,7 +33,7 @@ import torch
 import tyro
 from limit import rates
 from pix2pix import Patches70, UNet256, steps
-from playing import Loss, losses, playing, small_critic
+from playing import Loss, losses, painter, playing, small_critic
 from ready import Ready
 from reporting import Found, Table, tell
 from timing import GPU, device, in_turn_apart, now
@@ -42,7 +41,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from gangen.nets import Body, ImageHead, PatchCritic, UNet
+from gangen.nets import PatchCritic
 from gangen.train import Player, launch
 from gangen.train.optim import adam
 
@@ -191,7 +190,7 @@ def contestant(name: str, settings: Settings) -> Contestant:
         return by_gangen(settings, *networks, losses(conditional=True, pixel=100.0, opinion=1.0))
     fine = PatchCritic(3, width=32, layers=3, norm="instance", spectral=False)
     critic = fine if name == FINE else small_critic()
-    generator = UNet(Body(settings.body), ImageHead(3))
+    generator = painter(settings.body)
     if name == MIXED:
         return by_fastai(settings, generator, critic)
     return by_gangen(settings, generator, critic, losses())

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gangen.data import Batch
 from gangen.losses import bce, critic_terms, l1
-from gangen.nets import PatchCritic
+from gangen.nets import Body, ImageHead, PatchCritic, UNet
 from gangen.train import Callback, Phase, Player, Switcher, Together, Trainer, launch
 
 Loss = Callable[[Any, Batch], dict[str, Tensor]]
@@ -32,6 +32,11 @@ class Clock(Callback):
     def on_step_end(self, trainer: Trainer) -> None:
         """Stop, for now."""
         self.took = now() - self.begun
+
+
+def painter(body: str) -> UNet:
+    """The generator of the sketch recipe, on a body of random weights."""
+    return UNet(Body(body), ImageHead(3, headroom=0.35), norm="skips", bottleneck=True)
 
 
 def small_critic() -> PatchCritic:

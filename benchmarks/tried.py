@@ -2,8 +2,8 @@
 
     python benchmarks/tried.py            # about 8 minutes on two CPU cores, most of it torch.compile's
 
-The step is that of gan_step.py's first contestant: a UNet on a ResNet-34 and the critic of the sketch recipe, both
-players learning from each batch. Each contestant differs from it in one thing, but that what is compiled has no
+The step is that of a UNet as it is by default, on a ResNet-34, and the critic of the sketch recipe, both players
+learning from each batch. Each contestant differs from it in one thing, but that what is compiled has no
 convolutions as products; all take turns in one process. A ratio above 1 says that the step would take so many
 times as long. On a GPU float32 is rounded to TF32 unless said otherwise.
 """

@@ -40,11 +40,9 @@ class SketchToImage(recipe.Drafts, recipe.NoGanFlags):
     """Steps of the generator alone; by default 2000, and 400 on the embedded photographs."""
     adversarial_steps: int | None = None
     """Steps of both, whoever has the turn; by default 270, and 500 on the embedded photographs."""
-    early_share: float = 0.1
+    early_share: float = 0.01
     """Share of --lr at which a pretrained body's first layers learn, its later ones at something between: they
     know most already. Of no effect on a body of random weights."""
-    adversarial_lr: float = 2e-4
-    """Learning rate of the generator while it plays against the critic; it fades to nothing over the phase."""
     fool: float = 0.4
     """Weight of the critic's opinion in the generator's loss, against 1 for the pixels."""
     vividness: float = 10.0
@@ -76,7 +74,7 @@ def main(flags: SketchToImage) -> None:
     )
     body = run.body()
     # Drawings are white for the most part, which a tanh alone only comes near to
-    generator = UNet(body, ImageHead(3, headroom=0.35), norm="skips")
+    generator = UNet(body, ImageHead(3, headroom=0.35), norm="skips", bottleneck=True)
     critic = flags.critic(condition_channels=3)
     run.record(data=train.fingerprint(), body=body.initial)
 

@@ -21,7 +21,13 @@ def _unet(head=None, **options):
 
 @pytest.fixture(
     scope="module",
-    params=[{}, {"norm": "instance", "attention": True, "blur": True}, {"cross": False}, {"norm": "skips"}],
+    params=[
+        {},
+        {"norm": "instance", "attention": True, "blur": True, "bottleneck": True},
+        {"cross": False},
+        {"norm": "skips"},
+        {"norm": "skips", "bottleneck": True},
+    ],
 )
 def unet(request):
     torch.manual_seed(0)
@@ -97,6 +103,7 @@ def test_a_copy_and_a_saved_and_loaded_one_answer_bit_for_bit(unet, tmp_path):
         ({"width": "wide"}, "multiple of 4"),
         ({"width": 6}, "multiple of 4"),
         ({"attention": "yes"}, "true or false"),
+        ({"bottleneck": 1}, "true or false"),
         ({"norm": "layer"}, "norm 'layer' is unknown"),
         ({"body": {"arch": "os.system", "in_channels": 3}}, "os.system"),
         ({"body": {"arch": "resnet18"}}, "expected the keys arch, in_channels"),
@@ -225,6 +232,34 @@ def test_skips_alone_are_normalised():
         torch.randn(4, unet.levels[0].out_channels, 3, 3),
     )
     torch.testing.assert_close(level(coarser, finer), level(coarser, 1000 * finer), rtol=1e-3, atol=1e-3)
+
+
+def test_a_bottleneck_learns_from_the_coarsest_map_however_large_and_is_no_part_of_the_body():
+    torch.manual_seed(0)
+    unet = _unet(ImageHead(3, None), norm="skips", bottleneck=True).train()
+    coarsest = torch.randn(4, 512, 3, 3)
+    answer = unet.bottleneck(coarsest)
+    assert answer.shape == coarsest.shape
+    torch.testing.assert_close(answer, unet.bottleneck(1000 * coarsest), rtol=1e-3, atol=1e-3)
+    unet.body.freeze()
+    unet(torch.randn(2, 3, 64, 64)).square().mean().backward()
+    weights = [*unet.bottleneck.parameters()]
+    assert sum(weight.numel() for weight in weights) > 9.4e6
+    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in weights)
+
+
+def test_a_bottleneck_mixes_places_of_the_coarsest_map():
+    """Two 3x3 convolutions reach two places of that map, 64 pixels, further than the way up alone."""
+    torch.manual_seed(0)
+    x = torch.rand(1, 3, 32, 512) * 2 - 1
+    changed = x.clone()
+    changed[..., :16] = 0
+    reach = []
+    for bottleneck in (False, True):
+        unet = UNet(_Shallow(), ImageHead(3), width=8, bottleneck=bottleneck).eval()
+        differs = (_paint(unet, x) != _paint(unet, changed)).any(dim=(0, 1, 2)).nonzero()
+        reach.append(int(differs.max()))
+    assert reach[1] == reach[0] + 2 * 32
 
 
 def test_frozen_parts_stay_still_within_a_unet():
