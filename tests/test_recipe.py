@@ -220,7 +220,7 @@ def test_a_network_of_ones_own_leaves_its_weights(
     told = capsys.readouterr().err
     assert "UNet is none of gangen's networks" in told
     assert "gangen predict" not in told
-    network = UNet(Body("resnet18", "none"), ImageHead(3, headroom=0.35), norm="skips")
+    network = UNet(Body("resnet18", "none"), ImageHead(3, headroom=0.35), norm="skips", bottleneck=True)
     assert load_model(network, run / "generator.safetensors") == (set(), [])
 
 
@@ -279,10 +279,10 @@ def test_an_unknown_tracker_is_refused_with_the_known_ones(tmp_path: Path) -> No
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 400 MiB; needs the right to mount one."""
+    """A file system of 600 MiB; needs the right to mount one."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=600m", "tmpfs", str(folder)]
     if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
         pytest.skip("needs the right to mount a tmpfs (root)")
     yield folder
@@ -291,7 +291,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.slow
 def test_a_full_disk_is_named_and_the_last_checkpoint_stays(pairs: Path, tmp_path: Path, small_disk: Path) -> None:
-    """400 MiB hold one checkpoint of this generator and critic (about 240 MB), but not two."""
+    """600 MiB hold one checkpoint of this generator and critic (about 390 MB), but not two."""
     steps = {"generator_steps": 3, "critic_steps": 1, "adversarial_steps": 2, "save_every": 1}
     with pytest.raises(RunError, match=r"cannot write .*step-0.*MiB free.*make room.*--resume"):
         train(out=small_disk / "run", **two_folders(pairs), **steps)
