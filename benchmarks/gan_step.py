@@ -7,8 +7,9 @@ Timed are one step of each player on one batch of pairs, by the library's own lo
 over some steps a round. All contestants take turns, each in a process of its own, with memory and threads as it
 sets them or leaves them. Losses are an L1 distance and binary cross-entropy on the critic's logits.
 
-    gangen                      `Trainer` with the networks of the sketch recipe, but that the critic sees the
-                                picture alone, as fastai's does; both players learn from each batch (`Together`)
+    gangen                      `Trainer` with the networks of the sketch recipe on another body, but that the
+                                critic sees the picture alone, as fastai's does, and not clamped; both players
+                                learn from each batch (`Together`)
     gangen, 70 pixels           the same with the critic of the super-resolution recipe: patches of 70 pixels
     fastai                      `GANLearner`; the UNet with blur, self-attention and weight norm and the
                                 `gan_critic()` of its course's super-resolution GAN

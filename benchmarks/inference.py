@@ -10,6 +10,7 @@ limit.py).
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 from dataclasses import dataclass
 from functools import partial
@@ -29,8 +30,6 @@ from gangen.nets import Body, ImageHead, UNet
 from gangen.painting import at_rest
 from gangen.train import launch
 
-SIDES = (3840, 2160)
-
 
 @dataclass(kw_only=True)
 class Settings:
@@ -42,8 +41,10 @@ class Settings:
     """Side of the pictures in the batches, in pixels."""
     batches: tuple[int, ...] = (1, 16)
     """Pictures a batch."""
+    picture: tuple[int, int] = (3840, 2160)
+    """Width and height of the picture that is painted in tiles, in pixels; by default 4K."""
     tiles: tuple[int, ...] = (256, 768)
-    """Sides of the tiles that the 4K picture is painted in, in pixels."""
+    """Sides of the tiles, in pixels."""
     rounds: int = 9
     """How often each batch is timed."""
     out: Path | None = None
@@ -55,11 +56,11 @@ def pipeline(body: str) -> Pipeline:
     return Pipeline(UNet(Body(body), ImageHead(3))).to(device())
 
 
-def whole(body: str, tile: int) -> tuple[float, float]:
-    """Seconds of a 4K picture, and MiB beyond what was there before."""
+def whole(body: str, sides: tuple[int, int], tile: int) -> tuple[float, float]:
+    """Seconds of a picture of these sides, and MiB beyond what was there before."""
     launch()
     painter = pipeline(body)
-    picture = Image.effect_noise(SIDES, 64).convert("RGB")
+    picture = Image.effect_noise(sides, 64).convert("RGB")
     painter(picture.crop((0, 0, 64, 64)))  # what torch needs once
     before = peak_memory()
     begun = now()
@@ -94,12 +95,12 @@ def main(settings: Settings) -> None:
     large = []
     for tile in settings.tiles:
         with multiprocessing.get_context("spawn").Pool(1) as alone:
-            seconds, mebibytes = alone.apply(whole, (settings.body, tile))
-        mega = SIDES[0] * SIDES[1] / seconds / 1e6
+            seconds, mebibytes = alone.apply(whole, (settings.body, settings.picture, tile))
+        mega = math.prod(settings.picture) / seconds / 1e6
         large.append([str(tile), f"{seconds:.1f}", f"{mega:.2f}", f"{mebibytes:,.0f}"])
         values[f"tile {tile}"] = {"seconds": seconds, "megapixels/s": mega, "MiB": mebibytes}
     heads = ["side of a tile", "seconds", "megapixels/s", "MiB beyond the network"]
-    second = Table(heads, large, f"A picture of {SIDES[0]}x{SIDES[1]}:")
+    second = Table(heads, large, f"A picture of {'x'.join(map(str, settings.picture))}:")
     tell(Found("Painting", [first, second], values), settings.out)
 
 

@@ -2,7 +2,7 @@
 
     pip install -e ".[peers,samples]"
     python benchmarks/sketches.py --data PAIRS --weights resnet18.safetensors \\
-        --lpips-weights alexnet_features.safetensors      # about half an hour on two CPU cores
+        --lpips-weights alexnet_features.safetensors      # over an hour on two CPU cores
 
 Both begin from one file of weights of a ResNet-18, are shown the same pairs, varied alike by gangen, and take
 equal numbers of steps: the generator alone with its body held, the generator alone, the critic alone, then
@@ -72,7 +72,7 @@ class Sketches(Runs):
     critic_steps: int = 80
     """Steps of the critic alone."""
     game_steps: int = 120
-    """Steps of both, whoever has the turn."""
+    """Steps of both, whoever has the turn; 0, and none of the critic, to judge the generator before the game."""
     libraries: tuple[Literal["gangen", "fastai"], ...] = ("gangen", "fastai")
     """Which are run."""
 
@@ -169,6 +169,10 @@ def by_fastai(settings: Sketches, seed: int, run: Path) -> tuple[float, Answers]
     def shown(steps: int) -> Any:
         return loaders(pairs(steps), examples, settings.batch_size)
 
+    def answered(generator: nn.Module) -> Answers:
+        generator.eval()
+        return answers(lambda given: in_range(generator(on_imagenet_scale(given))), held_out, device())
+
     painter = fastai.unet_learner(
         shown(settings.frozen_steps),
         fastai_arch("resnet18", settings.weights),
@@ -188,6 +192,8 @@ def by_fastai(settings: Sketches, seed: int, run: Path) -> tuple[float, Answers]
         painter.dls = shown(settings.generator_steps)
         painter.unfreeze()
         painter.fit_one_cycle(1, slice(1e-6, 1e-3))
+        if not settings.game_steps:
+            return time.perf_counter() - begun, answered(painter.model)
         seen, few = (Judged(pairs(steps), painter.model) for steps in (settings.critic_steps, 1))
         judge = fastai.Learner(
             loaders(seen, few, 2 * settings.batch_size),
@@ -212,8 +218,7 @@ def by_fastai(settings: Sketches, seed: int, run: Path) -> tuple[float, Answers]
         with game.no_bar(), game.no_logging():
             game.fit(1, 1e-4, wd=1e-3)
         seconds = time.perf_counter() - begun
-    generator = game.model.generator.eval()
-    return seconds, answers(lambda sketches: in_range(generator(on_imagenet_scale(sketches))), held_out, device())
+    return seconds, answered(game.model.generator)
 
 
 BY: dict[str, Callable[[Sketches, int, Path], tuple[float, Answers]]] = {OURS: by_gangen, "fastai": by_fastai}

@@ -1,5 +1,6 @@
 """The programs of benchmarks/ run, and RESULTS.md says what they found."""
 
+import ast
 import importlib
 import json
 import subprocess
@@ -99,7 +100,7 @@ def test_more_processes_never_make_a_step_shorter(program) -> None:
         ("overhead", "--rounds 6 --steps 2 --size 32 --batch-size 2"),
         ("data", "--seconds 0.01 --size 32 --recipes vanilla_gan --steps 30"),
         ("scale", "--body resnet18 --size 32 --batch-size 2 --steps 3 --rounds 1"),
-        ("inference", "--body resnet18 --size 32 --batches 1 2 --tiles 768 --rounds 2"),
+        ("inference", "--body resnet18 --size 32 --batches 1 2 --picture 640 360 --tiles 256 --rounds 2"),
     ],
 )
 def test_a_program_measures_and_writes_down(name: str, flags: str, tmp_path: Path) -> None:
@@ -128,6 +129,20 @@ def _metrics() -> list:
     return []
 
 
+def test_the_painter_that_is_timed_is_that_of_the_sketch_recipe() -> None:
+    def options(path: Path) -> list[str]:
+        calls = [
+            node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
+        ]
+        (made,) = [call for call in calls if ast.unparse(call.func) == "UNet"]
+        return [ast.unparse(part) for part in (*made.args[1:], *made.keywords)]
+
+    painter = options(BENCHMARKS / "playing.py")
+    assert len(painter) == 3
+    assert painter == options(ROOT / "recipes" / "sketch_to_image.py")
+
+
+@pytest.mark.slow
 def test_trainings_side_by_side_are_told_in_order_and_a_failed_one_ends_all(program, tmp_path) -> None:
     peers = program("peers")
     settings = peers.Runs(data=tmp_path, weights=tmp_path, seeds=(3, 1), lanes=1, out=tmp_path / "found.json")

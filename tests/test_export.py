@@ -60,7 +60,8 @@ def run(path, picture):
 @pytest.mark.slow
 def test_a_unet_takes_pictures_of_any_size_and_answers_alike(tmp_path):
     torch.manual_seed(0)
-    network = UNet(Body("resnet18", weights="none"), ImageHead(3, headroom=0.3), width=4, norm="skips").eval()
+    body, head = Body("resnet18", weights="none"), ImageHead(3, headroom=0.3)
+    network = UNet(body, head, width=4, norm="skips", bottleneck=True).eval()
     done = export_onnx(Pipeline(network), tmp_path / "unet.onnx", size=64)
     assert (done.path, done.sizes) == (tmp_path / "unet.onnx", "any")
     assert done.difference < 1e-4

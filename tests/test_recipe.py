@@ -22,6 +22,7 @@ from gangen.nets import Body, ImageHead, UNet
 from gangen.pipeline import Pipeline
 from gangen.recipe.folder import free_folder
 from tests.conftest import ROOT
+from tests.forked import forked
 from tests.train.test_claims import elsewhere
 
 RECIPE = ROOT / "recipes" / "sketch_to_image.py"
@@ -33,6 +34,7 @@ SHORT: dict[str, Any] = {
     "critic_steps": 1,
     "adversarial_steps": 2,
     "threads": 1,
+    "workers": 0,
 }
 
 
@@ -47,14 +49,18 @@ def train(**flags: Any) -> Path:
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
     """Twenty pairs in two folders."""
+    return write_pairs(tmp_path / "pairs")
+
+
+def write_pairs(root: Path) -> Path:
     photograph = embedded_photographs()[0][1]
     for number in range(20):
         for folder in ("sketch", "color"):
-            path = tmp_path / "pairs" / folder / f"{number}.png"
+            path = root / folder / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             left = 10 * number
             photograph.crop((left, left, left + 48, left + 48)).save(path)
-    return tmp_path / "pairs"
+    return root
 
 
 def two_folders(root: Path) -> dict[str, Any]:
@@ -62,7 +68,7 @@ def two_folders(root: Path) -> dict[str, Any]:
 
 
 def test_a_run_leaves_its_folder(pairs: Path, tmp_path: Path) -> None:
-    run = train(out=tmp_path / "run", **two_folders(pairs))
+    run = train(out=tmp_path / "run", workers=1, **two_folders(pairs))
     config = json.loads((run / "config.json").read_text())
     assert config["flags"]["generator_steps"] == 2
     assert config["body"]["kind"] == "none"
@@ -291,7 +297,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.slow
 def test_a_full_disk_is_named_and_the_last_checkpoint_stays(pairs: Path, tmp_path: Path, small_disk: Path) -> None:
-    """600 MiB hold one checkpoint of this generator and critic (about 390 MB), but not two."""
+    """600 MiB hold one checkpoint of this generator and critic (up to 380 MB), but not two."""
     steps = {"generator_steps": 3, "critic_steps": 1, "adversarial_steps": 2, "save_every": 1}
     with pytest.raises(RunError, match=r"cannot write .*step-0.*MiB free.*make room.*--resume"):
         train(out=small_disk / "run", **two_folders(pairs), **steps)
@@ -315,13 +321,25 @@ def command(out: Path, pairs: Path, **flags: Any) -> list[str]:
     return words
 
 
+LONGER = {"generator_steps": 40, "log_every": 5, "save_every": 0}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    """Pairs, and the log of a training on them that nothing disturbed."""
+    root = tmp_path_factory.mktemp("whole")
+    pairs = write_pairs(root / "pairs")
+    run = train(out=root / "run", **two_folders(pairs), **LONGER)
+    return pairs, (run / "log.jsonl").read_bytes()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 1), (signal.SIGINT, 0)])
 def test_a_signal_saves_exits_and_the_same_command_goes_on(
-    pairs: Path, tmp_path: Path, number: signal.Signals, workers: int
+    whole: tuple[Path, bytes], tmp_path: Path, number: signal.Signals, workers: int
 ) -> None:
-    run = tmp_path / "run"
-    flags = {"generator_steps": 50, "log_every": 5, "save_every": 0, "workers": workers}
+    (pairs, log), run = whole, tmp_path / "run"
+    flags = {**LONGER, "workers": workers}
     training = subprocess.Popen(
         command(run, pairs, **flags), stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -337,11 +355,9 @@ def test_a_signal_saves_exits_and_the_same_command_goes_on(
     assert len(list((run / "checkpoints").glob("step-*.pt"))) == 1
     painter = Pipeline.from_pretrained(run)  # of what was learned so far
     assert painter.config["task"] == "sketch-to-image"
-    done = subprocess.run([*command(run, pairs, **flags), "--resume"], timeout=300, check=False)
-    assert done.returncode == 0
-    whole = subprocess.run(command(tmp_path / "whole", pairs, **flags), timeout=300, check=False)
-    assert whole.returncode == 0
-    assert (run / "log.jsonl").read_bytes() == (tmp_path / "whole" / "log.jsonl").read_bytes()
+    done = forked(*command(run, pairs, **flags)[1:], "--resume")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (run / "log.jsonl").read_bytes() == log
 
 
 @pytest.mark.slow
@@ -366,13 +382,7 @@ def test_wandb_without_a_login_records_offline_and_says_so(pairs: Path, tmp_path
 @pytest.mark.slow
 def test_bfloat16_trains_and_is_recorded(pairs: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    done = subprocess.run(
-        [*command(run, pairs, precision="bf16", generator_steps=12), "--log-every", "4"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = forked(*command(run, pairs, precision="bf16", generator_steps=4)[1:], "--log-every", "2")
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads((run / "config.json").read_text())["precision"] == "bf16"
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]

@@ -74,17 +74,18 @@ class UNet(nn.Module):
     Args:
         body: gives the feature maps.
         head: makes the finest maps into the answer.
-        width: channels at full resolution; the coarsest level has 8 times as many. A multiple of 4.
+        width: channels at full resolution; the coarsest level has 8 times as many, the bottleneck up to 32
+            times. A multiple of 4.
         attention: self-attention at stride 8 (Zhang et al. 2018, arXiv:1805.08318).
         blur: soften after each enlargement (Sugawara et al. 2019, arXiv:1806.02658).
         norm: what the way up normalises; the body keeps its own. "batch" or "instance": what each 3x3
-            convolution gives. "skips": only the body's maps, by BatchNorm, as they are joined (the coarsest is
-            not, but where there is a bottleneck); the convolutions have biases instead, which EDSR found better
-            where the answer is a picture (Lim et al. 2017, arXiv:1707.02921), and saves passes over large maps.
-            Answers are of any size at first, so a bounded head needs some headroom. "none": nothing.
-        bottleneck: two 3x3 convolutions of the coarsest map at the foot of the way up, twice as wide between
-            them. What all of the picture says of each place is learned there, apart from the body: 9.4 million
-            weights on a ResNet-18, and few multiplications, for there are few places.
+            convolution gives. "skips": only the body's maps that are joined, by BatchNorm, and before a bottleneck
+            the coarsest too; the convolutions have biases instead, which EDSR found better where the answer is a
+            picture (Lim et al. 2017, arXiv:1707.02921), and saves passes over large maps. Answers are of any size
+            at first, so a bounded head needs some headroom. "none": nothing.
+        bottleneck: two 3x3 convolutions of the coarsest map at the foot of the way up; at a stride of 32 they
+            have 32 and 16 times the width. What the surroundings say of each place is learned there, apart from
+            the body: 9.4 million weights on a ResNet-18 at the default width, applied to few places.
         cross: join the picture in the last level.
 
     Raises:
@@ -126,11 +127,13 @@ class UNet(nn.Module):
         channels = body.channels[-1]
         conv_norm: Norm = "none" if norm == "skips" else norm
         skip_norm: Norm = "batch" if norm == "skips" else "none"
-        widths = (channels, 2 * channels, channels) if bottleneck else ()
+        foot = min(strides[-1], 32) * width // 2
+        widths = (channels, 2 * foot, foot) if bottleneck else (channels,)
         self.bottleneck = nn.Sequential(
             *(admission(skip_norm, channels) if bottleneck else []),
             *(conv_block(a, b, conv_norm) for a, b in pairwise(widths)),
         )
+        channels = widths[-1]
         levels = []
         for k in reversed(range(len(skips))):
             level = Level(

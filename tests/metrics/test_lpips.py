@@ -67,7 +67,10 @@ def test_lpips_refuses_other_weights_and_pictures_that_are_too_small(alex, tmp_p
         ours(noise(1, 3, 30, 31), noise(1, 3, 30, 31))
 
 
-@pytest.mark.parametrize(("net", "features", "side"), [("alex", "alexnet", 64), ("vgg", "vgg16", 32)])
+@pytest.mark.parametrize(
+    ("net", "features", "side"),
+    [("alex", "alexnet", 64), pytest.param("vgg", "vgg16", 32, marks=pytest.mark.slow)],
+)
 def test_lpips_agrees_on_real_pictures_with_real_weights(shared, net, features, side):
     folder = shared / "data" / "weights"
     state = weights.read(folder / f"{features}_features.safetensors")

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gangen.errors import RunError, UserError
-from gangen.nets import Body, ImageHead, UNet, freeze
+from gangen.nets import Body, ImageHead, UNet, freeze, layer_groups
 
 ODD = [(1, 1), (1, 67), (2, 3), (5, 4), (16, 16), (17, 31), (32, 33), (45, 64), (63, 1), (67, 67), (129, 7)]
 
@@ -119,6 +119,13 @@ def test_configs_that_describe_no_unet_are_refused(change, told):
         UNet.from_config(config)
 
 
+def test_configs_from_before_there_was_a_bottleneck_are_read():
+    config = _unet().config
+    assert "bottleneck" not in config
+    assert UNet.from_config(config).config == config
+    assert UNet.from_config(config | {"bottleneck": True}).config["bottleneck"] is True
+
+
 def test_a_config_lacking_a_key_is_refused():
     config = _unet().config
     del config["norm"]
@@ -166,12 +173,15 @@ class _Sum:
 
 
 def test_bodies_and_heads_of_ones_own():
-    unet = UNet(_Quarter(), _Sum(), width=4)
-    assert _paint(unet, torch.zeros(1, 3, 13, 22)).shape == (1, 1, 13, 22)
-    with pytest.raises(RunError, match="_Quarter"):
-        UNet.from_config(unet.config)
-    rebuilt = UNet.from_config(unet.config, body=_Quarter(), head=_Sum())
-    rebuilt.load_state_dict(unet.state_dict())
+    for bottleneck in (False, True):
+        unet = UNet(_Quarter(), _Sum(), width=4, bottleneck=bottleneck)
+        assert _paint(unet, torch.zeros(1, 3, 13, 22)).shape == (1, 1, 13, 22)
+        with pytest.raises(RunError, match="_Quarter"):
+            UNet.from_config(unet.config)
+        rebuilt = UNet.from_config(unet.config, body=_Quarter(), head=_Sum())
+        rebuilt.load_state_dict(unet.state_dict())
+    convs = [part.weight.shape for part in unet.bottleneck.modules() if isinstance(part, nn.Conv2d)]
+    assert convs == [(32, 10, 3, 3), (16, 32, 3, 3)], "as wide as its stride of 8 says"
 
 
 def test_it_learns_a_picture_by_heart():
@@ -200,7 +210,7 @@ def test_bodies_with_strides_that_do_not_divide_are_refused():
 def test_tiles_exactly_only_where_no_layer_sees_the_whole_picture():
     assert _unet().tiles_exactly
     assert _unet(norm="none", blur=True).tiles_exactly
-    assert _unet(norm="skips").tiles_exactly
+    assert _unet(norm="skips", bottleneck=True).tiles_exactly
     assert not _unet(norm="instance").tiles_exactly
     assert not _unet(attention=True).tiles_exactly
 
@@ -239,12 +249,13 @@ def test_a_bottleneck_learns_from_the_coarsest_map_however_large_and_is_no_part_
     unet = _unet(ImageHead(3, None), norm="skips", bottleneck=True).train()
     coarsest = torch.randn(4, 512, 3, 3)
     answer = unet.bottleneck(coarsest)
-    assert answer.shape == coarsest.shape
+    assert answer.shape == (4, 16 * 8, 3, 3)
     torch.testing.assert_close(answer, unet.bottleneck(1000 * coarsest), rtol=1e-3, atol=1e-3)
+    weights = [*unet.bottleneck.parameters()]
+    assert {id(weight) for weight in weights} <= {id(weight) for weight in layer_groups(unet)[-1]}
     unet.body.freeze()
     unet(torch.randn(2, 3, 64, 64)).square().mean().backward()
-    weights = [*unet.bottleneck.parameters()]
-    assert sum(weight.numel() for weight in weights) > 9.4e6
+    assert sum(weight.numel() for weight in weights) > 9 * (512 * 256 + 256 * 128)
     assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in weights)
 
 

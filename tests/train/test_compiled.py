@@ -77,6 +77,7 @@ def test_it_is_the_same_training_with_the_same_checkpoints(tmp_path: Path) -> No
     assert differences(*ends) == []
 
 
+@pytest.mark.slow
 def test_a_penalty_is_taken_from_the_network_as_it_is() -> None:
     """What is compiled, as this backend does it too, has no derivative of second order."""
     trainer = toy_trainer(None, Callback(), compile="aot_eager")
@@ -84,6 +85,7 @@ def test_a_penalty_is_taken_from_the_network_as_it_is() -> None:
     assert trainer.total == 32
 
 
+@pytest.mark.slow
 def test_a_compiled_training_that_was_cut_goes_on(tmp_path: Path) -> None:
     class Cut(Callback):
         def on_step_end(self, trainer: Trainer) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.train.test_processes import torchrun
+from tests.forked import forked
 
 SCRIPT = """
 import sys
@@ -64,7 +64,8 @@ def test_a_global_batch_teaches_the_same_however_it_is_cut(tmp_path: Path) -> No
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
     for name, processes, batch_size, accumulate in (("one", 1, 4, 1), ("accumulated", 1, 2, 2), ("two", 2, 2, 1)):
-        done = torchrun(processes, str(script), str(tmp_path / name), str(batch_size), str(accumulate))
+        words = str(script), str(tmp_path / name), str(batch_size), str(accumulate)
+        done = forked(*words, processes=processes)
         assert done.returncode == 0, done.stderr[-3000:]
     one, *others = (final(tmp_path / name) for name in ("one", "accumulated", "two"))
     assert len(others) == 2

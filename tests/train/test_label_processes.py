@@ -17,7 +17,7 @@ from gangen.losses import cross_entropy
 from gangen.metrics import accuracy, class_ious, mean_dice, mean_iou, top_k_accuracy
 from gangen.train import Phase, Player, Trainer, Validation
 from gangen.train.optim import sgd
-from tests.train.test_processes import torchrun
+from tests.forked import forked
 
 K, NOWHERE = 5, 3
 NAMES = ["sky", "tree", "road", "car", "sign"]
@@ -128,7 +128,7 @@ def by_torchmetrics(logits: Tensor, target: Tensor) -> dict[str, float]:
 def test_both_processes_find_the_same_rates_and_are_left_as_they_were(tmp_path: Path) -> None:
     script = tmp_path / "rates.py"
     script.write_text(RATES)
-    done = torchrun(2, str(script), str(tmp_path / "found-"))
+    done = forked(str(script), str(tmp_path / "found-"), processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (json.loads((tmp_path / f"found-{rank}").read_text()) for rank in range(2))
     assert first["processes"] == second["processes"] == 2
@@ -152,7 +152,7 @@ def test_two_processes_measure_exactly_what_one_does(tmp_path: Path) -> None:
     """Seven pictures: one process judges four and the other three, in batches of three, three and one."""
     script = tmp_path / "judge.py"
     script.write_text(JUDGES)
-    done = torchrun(2, str(script), str(tmp_path / "found-"))
+    done = forked(str(script), str(tmp_path / "found-"), processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
     alone = json.dumps(judged(Accelerator(cpu=True), batch_size=7))
     assert [(tmp_path / f"found-{rank}").read_text() for rank in range(2)] == [alone, alone]

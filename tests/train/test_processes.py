@@ -1,4 +1,4 @@
-"""Two processes on the CPU, connected by gloo, as a person launches them."""
+"""Two processes on the CPU, connected by gloo."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.forked import forked
 
 SCRIPT = """
 import json, sys
@@ -68,23 +69,12 @@ Path(sys.argv[1] + str(accelerator.process_index)).write_text(json.dumps(watch.l
 """
 
 
-def torchrun(processes: int, *command: str, cpu: bool = True) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    environment.pop("ACCELERATE_USE_CPU", None)
-    if cpu:
-        environment["ACCELERATE_USE_CPU"] = "true"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    return subprocess.run(
-        [*launcher, *command], capture_output=True, text=True, timeout=300, check=False, env=environment
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", [[], ["aot_eager"]], ids=["plain", "compiled"])
 def test_replicas_are_equal_after_each_phase(tmp_path: Path, backend: list[str]) -> None:
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
-    done = torchrun(2, str(script), str(tmp_path / "run"), *backend)
+    done = forked(str(script), str(tmp_path / "run"), *backend, processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
     processes, spread = json.loads((tmp_path / "run" / "spread.json").read_text())
     assert processes == 2
@@ -105,7 +95,7 @@ def test_one_process_and_two_and_three_measure_the_same_whatever_the_batch_size(
     found = []
     for processes, batch_size in ((1, 7), (2, 3), (3, 2)):
         out = tmp_path / f"{processes}-"
-        done = torchrun(processes, str(script), str(out), str(batch_size))
+        done = forked(str(script), str(out), str(batch_size), processes=processes)
         assert done.returncode == 0, done.stderr[-3000:]
         found += [json.loads(Path(f"{out}{rank}").read_text()) for rank in range(processes)]
     assert len(found) == 6
@@ -119,7 +109,17 @@ def test_one_process_and_two_and_three_measure_the_same_whatever_the_batch_size(
 def test_processes_that_are_not_connected_are_refused(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
-    done = torchrun(2, str(script), str(tmp_path / "run"), cpu=False)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment.pop("ACCELERATE_USE_CPU", None)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*torchrun, str(script), str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=environment,
+    )
     assert done.returncode != 0
     assert "started as 2 processes, but accelerate connects 1" in done.stderr
     assert not (tmp_path / "run").exists()

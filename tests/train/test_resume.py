@@ -3,8 +3,6 @@
 import json
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import torch
 
 from gangen.errors import RunError
 from gangen.train import Adaptive, Alternate, Callback, Interrupted, Phase, Player, Together
+from tests.forked import forked
 from tests.train.toys import Game, differences, toy_trainer
 
 STEPS = (8, 6, 12)
@@ -40,7 +39,12 @@ def final_state(run: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("switcher", "workers"),
-    [(Adaptive(critic=1.9, max_turn=3), 0), (Alternate(critic=2, generator=1), 2), (Together(), 0)],
+    [
+        (Adaptive(critic=1.9, max_turn=3), 0),
+        (Alternate(critic=2, generator=1), 0),
+        pytest.param(Alternate(critic=2, generator=1), 2, marks=pytest.mark.slow),
+        (Together(), 0),
+    ],
 )
 def test_resuming_after_a_cut_in_any_phase_changes_nothing(tmp_path: Path, switcher: Any, workers: int) -> None:
     toy_trainer(tmp_path / "whole", Callback(), workers=workers).fit(Game(switcher, steps=STEPS).phases)
@@ -288,9 +292,11 @@ trainer.fit(Game(Adaptive(critic=1.9, max_turn=3), steps=(8, 6, 12)).phases, res
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_kill_9_in_each_phase(tmp_path: Path, workers: int) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(KILLED)
+
     def train(run: Path, kill_at: int) -> int:
-        command = [sys.executable, "-c", KILLED, str(run), str(kill_at), str(workers)]
-        return subprocess.run(command, capture_output=True, timeout=120, check=False).returncode
+        return forked(str(script), str(run), str(kill_at), str(workers)).returncode
 
     chance = random.Random()
     kills = [chance.randrange(0, 8), chance.randrange(8, 14), chance.randrange(14, 26)]

@@ -2,9 +2,7 @@
 
 import io
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from gangen.data import Augment, Prepare, Raw, Stream, itself
 from gangen.train import Alternate, Callback, Health, Trainer
 from gangen.weights import fingerprint
 from tests.conftest import ROOT
+from tests.forked import forked
 from tests.train.test_resume import Cut, final_state
 from tests.train.toys import Game, differences
 
@@ -77,18 +76,9 @@ trainer(out, watch, batch_size=2, workers=1, accelerator=accelerator).fit(game.p
 
 
 def run(out: Path, cut: int = -1, processes: int = 2) -> subprocess.CompletedProcess[str]:
-    command = ["torchrun", "--nproc_per_node", str(processes)] if processes > 1 else [sys.executable]
     script = out.parent / "script.py"
     script.write_text(SCRIPT)
-    env = os.environ | {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*command, str(script), str(out), str(cut)],
-        capture_output=True,
-        text=True,
-        env=env,
-        timeout=300,
-        check=False,
-    )
+    return forked(str(script), str(out), str(cut), processes=processes)
 
 
 @pytest.mark.slow
@@ -131,14 +121,9 @@ def test_a_recipe_learns_from_a_server(tmp_path: Path) -> None:
     try:
         for name, data in (("far", place), ("near", str(tmp_path / "shards")), ("stream", f"stream:{place}")):
             flags = "--size 32 --batch-size 4 --weights none --generator-steps 6 --critic-steps 2 --workers 2"
-            recipe = [sys.executable, str(ROOT / "recipes" / "sketch_to_image.py"), "--data", data, *flags.split()]
+            recipe = str(ROOT / "recipes" / "sketch_to_image.py"), "--data", data, *flags.split()
             out = tmp_path / name
-            done = subprocess.run(
-                [*recipe, "--adversarial-steps", "4", "--out", str(out)],
-                capture_output=True,
-                text=True,
-                timeout=300,
-            )
+            done = forked(*recipe, "--adversarial-steps", "4", "--out", str(out))
             assert done.returncode == 0, done.stderr[-3000:]
             ends[name] = fingerprint(out / "pipeline" / "model.safetensors")
     finally:

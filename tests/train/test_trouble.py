@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
+from tests.forked import forked
 from tests.train.toys import differences
 
 SCRIPT = """
@@ -74,9 +75,8 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(script: Path) -> dict[str, Any]:
     """What two processes come to that nobody disturbs."""
     run = script.with_name("whole")
-    with started(command(script, run, "none")) as job:
-        told = job.ends()
-    assert job.code == 0, told[-3000:]
+    done = forked(str(script), str(run), "none", processes=2)
+    assert done.returncode == 0, done.stderr[-3000:]
     return final_state(run)
 
 
@@ -197,9 +197,8 @@ def test_a_signal_to_the_launcher_stops_all_processes_together(
         assert job.code != 0
         assert job.living() == []
     assert exits(tmp_path / "cut") == [str(128 + number)] * 2, output[-3000:]
-    with started(command(script, tmp_path / "cut", "none")) as job:
-        output = job.ends(90)
-    assert job.code == 0, output[-3000:]
+    rest = forked(str(script), str(tmp_path / "cut"), "none", processes=2)
+    assert rest.returncode == 0, rest.stderr[-3000:]
     assert differences(whole, final_state(tmp_path / "cut")) == []
 
 
@@ -216,9 +215,8 @@ def test_a_signal_to_one_process_stops_all(script: Path, tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_what_is_no_number_on_one_process_moves_none(script: Path, tmp_path: Path) -> None:
-    with started(command(script, tmp_path / "run", "nan")) as job:
-        output = job.ends(90)
-    assert job.code == 0, output[-3000:]
+    done = forked(str(script), str(tmp_path / "run"), "nan", processes=2)
+    assert done.returncode == 0, done.stderr[-3000:]
     assert '"event": "skipped"' in log(tmp_path / "run")
     weights = final_state(tmp_path / "run")["networks"]["generator"]
     assert all(bool(value.isfinite().all()) for value in weights.values())
@@ -231,10 +229,9 @@ def test_one_process_goes_on_where_two_were_stopped_and_says_what_is_not_exact(
     with started(command(script, tmp_path / "cut", "kill")) as job:
         job.ends(90)
     before = final_state(tmp_path / "cut")
-    with started(command(script, tmp_path / "cut", "none", "--standalone", "--nproc_per_node=1")) as job:
-        output = job.ends(90)
-    assert job.code == 0, output[-3000:]
-    assert "was saved by 2 process(es), and 1 go on from it" in output
+    rest = forked(str(script), str(tmp_path / "cut"), "none")
+    assert rest.returncode == 0, rest.stderr[-3000:]
+    assert "was saved by 2 process(es), and 1 go on from it" in rest.stderr
     after = final_state(tmp_path / "cut")
     assert after["total"] == 26
     # 10 samples: each step of two processes has taken 4, each step since then 2
