@@ -4,7 +4,7 @@ Three phases: the generator alone learns to imitate, the critic alone learns to 
 play against each other for a short while ("NoGAN", Antic 2019), the critic twice in a row where it is worse than
 undecided.
 
-With no flags it draws its own sketches from photographs that ship with scikit-image and takes 4 to 5 minutes on
+With no flags it draws its own sketches from photographs that ship with scikit-image and takes about 6 minutes on
 two CPU cores. With your own pictures:
 
     photographs, sketched for you   --data FOLDER

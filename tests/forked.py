@@ -63,6 +63,7 @@ def _become(words: tuple[str, ...], environment: dict[str, str], console: str, f
     os.dup2(place, 2)
     os.environ.update(environment)
     os.chdir(folder)
+    multiprocessing.set_start_method(None, force=True)  # the platform's own, for the processes that it starts
     sys.argv = list(words)
     sys.path.insert(0, str(Path(words[0]).resolve().parent))
     runpy.run_path(words[0], run_name="__main__")
