@@ -91,7 +91,7 @@ def test_each_pass_gives_every_sample_once_in_an_order_of_its_own():
     assert names(taken(data, 64)) == both
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("workers", [0, 1, 3, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 4))])
 def test_the_samples_do_not_depend_on_the_workers(workers):
     alone = taken(stream(Memory(SIZES)), 40)
     assert equal(alone, taken(stream(Memory(SIZES)), 40, workers=workers))

@@ -48,6 +48,7 @@ def test_what_holds_the_critic_back(pictures: Path, tmp_path: Path, vary: str) -
     assert (flags["r1"], flags["critic_turns"]) == (0, 1)
 
 
+@pytest.mark.slow
 def test_it_is_judged_by_sets_before_and_after(pictures: Path, tmp_path: Path, shared: Path) -> None:
     weights = shared / "data" / "weights"
     options = {

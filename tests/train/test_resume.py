@@ -60,7 +60,7 @@ def test_resuming_after_a_cut_in_any_phase_changes_nothing(tmp_path: Path, switc
     assert differences(final_state(tmp_path / "whole"), final_state(tmp_path / "cut")) == []
 
 
-@pytest.mark.parametrize("at", [17, 21, 24])
+@pytest.mark.parametrize("at", [21, *(pytest.param(at, marks=pytest.mark.slow) for at in (17, 24))])
 def test_a_run_cut_in_the_middle_of_a_turn_goes_on_with_it(tmp_path: Path, at: int) -> None:
     """Three steps of the critic, two of the generator, a checkpoint at every step: most lie within a turn."""
 
