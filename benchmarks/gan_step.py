@@ -10,12 +10,18 @@ sets them or leaves them. Losses are an L1 distance and binary cross-entropy on 
     gangen                      `Trainer` with the networks of the sketch recipe on another body, but that the
                                 critic sees the picture alone, as fastai's does, and not clamped; both players
                                 learn from each batch (`Together`)
-    gangen, 70 pixels           the same with the critic of the super-resolution recipe: patches of 70 pixels
+    gangen, in turns            the same with players that learn from a batch each, as fastai's do and as in NoGAN
+    gangen, 70 pixels           the first with the critic of the super-resolution recipe: patches of 70 pixels
     fastai                      `GANLearner`; the UNet with blur, self-attention and weight norm and the
                                 `gan_critic()` of its course's super-resolution GAN
     fastai's loop               `GANLearner` with the networks of the first
+    gangen, fastai's networks   `Trainer` with fastai's networks, both players learning from each batch
     gangen, pix2pix's networks  `Trainer` with the networks of pix2pix
-    pix2pix                     its networks and its step, in plain PyTorch (see pix2pix.py)
+    pix2pix                     its networks and its step, written by us from the paper in plain PyTorch (see
+                                pix2pix.py); its critic takes real and painted pictures one after the other, each
+                                with a BatchNorm of its own, and the generator learns by the critic as it is after
+                                its update, where gangen joins them, and takes the critic as it was before
+    pix2pix, fused              the same with torch's fused Adam
 
 The rate is that of the multiplications of a contestant's step, counted by torch, as a share of the best
 convolution's, forward and backward (see limit.py). Memory is the most that its process had resident, Python and
@@ -43,13 +49,17 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from gangen.nets import PatchCritic
-from gangen.train import Player, launch
+from gangen.precision import choose_float32
+from gangen.train import Alternate, Player, launch
 from gangen.train.optim import adam
 
-OURS, FINE = "gangen", "gangen, 70 pixels"
-FASTAI, MIXED = "fastai", "fastai's loop"
-OUR_PIX2PIX, PIX2PIX = "gangen, pix2pix's networks", "pix2pix"
-BESIDE = {OURS: OURS, FINE: OURS, MIXED: OURS, FASTAI: OURS, OUR_PIX2PIX: OUR_PIX2PIX, PIX2PIX: OUR_PIX2PIX}
+OURS, TURNS, FINE = "gangen", "gangen, in turns", "gangen, 70 pixels"
+FASTAI, MIXED, THEIRS = "fastai", "fastai's loop", "gangen, fastai's networks"
+OUR_PIX2PIX, PIX2PIX, FUSED = "gangen, pix2pix's networks", "pix2pix", "pix2pix, fused"
+BESIDE = {
+    **dict.fromkeys((OURS, TURNS, FINE, MIXED, FASTAI, THEIRS), OURS),
+    **dict.fromkeys((OUR_PIX2PIX, PIX2PIX, FUSED), OUR_PIX2PIX),
+}
 """With whom each is compared."""
 
 Contestant = Callable[[], float]
@@ -74,14 +84,27 @@ class Settings:
     """JSON file for the result."""
 
 
-def by_gangen(settings: Settings, generator: nn.Module, critic: nn.Module, loss: tuple[Loss, Loss]) -> Contestant:
-    """A trainer whose players both learn from each batch; gives the seconds of its steps."""
+def by_gangen(
+    settings: Settings,
+    generator: nn.Module,
+    critic: nn.Module,
+    loss: tuple[Loss, Loss],
+    *,
+    turns: bool = False,
+) -> Contestant:
+    """A trainer whose players both learn from each batch, or from one each; gives the seconds of its steps."""
     optimizer = adam(betas=(0.5, 0.999))
     players = [
         Player("critic", critic, loss[1], lr=2e-4, optimizer=optimizer),
         Player("generator", generator, loss[0], lr=2e-4, optimizer=optimizer),
     ]
-    return playing(players, size=settings.size, batch_size=settings.batch_size, steps=settings.steps)
+    return playing(
+        players,
+        size=settings.size,
+        batch_size=settings.batch_size,
+        steps=settings.steps * (2 if turns else 1),
+        switcher=Alternate(critic=1, generator=1) if turns else None,
+    )
 
 
 class Plain(Dataset[Any]):
@@ -147,7 +170,7 @@ def by_fastai(settings: Settings, generator: nn.Module, critic: nn.Module) -> Co
     return work
 
 
-def by_hand(settings: Settings, generator: nn.Module, critic: nn.Module) -> Contestant:
+def by_hand(settings: Settings, generator: nn.Module, critic: nn.Module, *, fused: bool) -> Contestant:
     """pix2pix in plain PyTorch."""
     loader = DataLoader(Ready(64, settings.size), settings.batch_size, shuffle=True, drop_last=True)
 
@@ -156,7 +179,7 @@ def by_hand(settings: Settings, generator: nn.Module, critic: nn.Module) -> Cont
             for batch in loader:
                 yield batch.input.to(device()), batch.target.to(device())
 
-    playing = steps(generator.to(device()).train(), critic.to(device()).train(), batches())
+    playing = steps(generator.to(device()).train(), critic.to(device()).train(), batches(), fused=fused)
 
     def work() -> float:
         begun = now()
@@ -182,19 +205,22 @@ def fastai_networks(settings: Settings) -> tuple[nn.Module, nn.Module]:
 def contestant(name: str, settings: Settings) -> Contestant:
     """One of them, made in its own process."""
     torch.manual_seed(0)
+    choose_float32("tf32")  # as gangen's trainer does on GPUs; of no effect on CPUs
     if name == FASTAI:
         return by_fastai(settings, *fastai_networks(settings))
-    if name in (PIX2PIX, OUR_PIX2PIX):
+    if name == THEIRS:
+        return by_gangen(settings, *fastai_networks(settings), losses())
+    if BESIDE[name] == OUR_PIX2PIX:
         networks = UNet256(settings.size), Patches70()
-        if name == PIX2PIX:
-            return by_hand(settings, *networks)
+        if name != OUR_PIX2PIX:
+            return by_hand(settings, *networks, fused=name == FUSED)
         return by_gangen(settings, *networks, losses(conditional=True, pixel=100.0, opinion=1.0))
     fine = PatchCritic(3, width=32, layers=3, norm="instance", spectral=False)
     critic = fine if name == FINE else small_critic()
     generator = painter(settings.body)
     if name == MIXED:
         return by_fastai(settings, generator, critic)
-    return by_gangen(settings, generator, critic, losses())
+    return by_gangen(settings, generator, critic, losses(), turns=name == TURNS)
 
 
 def main(settings: Settings) -> None:
@@ -219,10 +245,12 @@ def main(settings: Settings) -> None:
         }
     heads = ["", "seconds, both steps", "a picture", "time, of gangen's", "GFLOP", "of the limit", "MiB at most"]
     about = (
-        f"{settings.size}x{settings.size}, batches of {settings.batch_size}, {settings.body}, float32; medians of "
-        f"{settings.rounds} rounds of {settings.steps} steps of each. gangen's players, and pix2pix's, learn from "
-        "one batch; fastai's from a batch each. pix2pix is compared with gangen on its networks, whose critic is "
-        f"in eval mode while the generator learns by it. The limit is {limit:,.0f} GFLOP/s."
+        f"{settings.size}x{settings.size}, batches of {settings.batch_size}, {settings.body}, "
+        f"{'TF32' if GPU else 'float32'}; medians of {settings.rounds} rounds of {settings.steps} steps of each. "
+        "gangen's players, and pix2pix's, learn from the same batch, for which the generator paints once; "
+        "fastai's, and gangen's in turns, from a batch each, for each of which it paints. pix2pix is our own "
+        "writing of its paper; it is compared with gangen on its networks, whose critic is in eval mode while the "
+        f"generator learns by it. The limit is {limit:,.0f} GFLOP/s."
     )
     table = Table(heads, rows, about)
     tell(Found("A step of each player", [table], {"limit": limit, **values}, ("fastai",)), settings.out)

@@ -66,7 +66,7 @@ def by_gangen(settings: Imagenette, seed: int, run: Path) -> tuple[float, Answer
 def by_fastai(settings: Imagenette, seed: int, run: Path) -> tuple[float, Answers]:
     from fastai.vision import all as fastai
 
-    fastai.set_seed(seed, reproducible=True)
+    fastai.set_seed(seed)
     loaders = fastai.ImageDataLoaders.from_folder(
         settings.data,
         train="train",

@@ -68,9 +68,18 @@ class Patches70(nn.Module):
         return self.layers(torch.cat([condition, picture], 1))
 
 
-def steps(generator: nn.Module, critic: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[None]:
+def steps(
+    generator: nn.Module,
+    critic: nn.Module,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    *,
+    fused: bool = False,
+) -> Iterator[None]:
     """Section 3.3: on each batch the critic learns from both pairs, then the generator by it and an L1 of 100."""
-    ours, theirs = (torch.optim.Adam(net.parameters(), lr=2e-4, betas=(0.5, 0.999)) for net in (generator, critic))
+    ours, theirs = (
+        torch.optim.Adam(net.parameters(), lr=2e-4, betas=(0.5, 0.999), fused=fused or None)
+        for net in (generator, critic)
+    )
 
     def verdict(picture: Tensor, condition: Tensor, real: bool) -> Tensor:
         logits = critic(picture, condition)

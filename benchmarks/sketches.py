@@ -20,9 +20,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,20 +112,24 @@ def by_gangen(settings: Sketches, seed: int, run: Path) -> tuple[float, Answers]
     return read_history(run).seconds, answers(generator, opened(settings)[1], device())
 
 
-class Shown(Dataset[tuple[Tensor, Tensor]]):
-    """So many pairs on ImageNet's scale, all of `data` in a new order before one comes again."""
+def drawn(count: int, seed: int) -> Iterator[int]:
+    """Numbers below `count` without end, all of them in a new order before one comes again."""
+    orders = torch.Generator().manual_seed(seed)
+    while True:
+        yield from torch.randperm(count, generator=orders).tolist()
 
-    def __init__(self, data: Any, count: int, seed: int) -> None:
-        orders = torch.Generator().manual_seed(seed)
-        rounds = -(-count // len(data))
-        self.data = data
-        self.indices = torch.cat([torch.randperm(len(data), generator=orders) for _ in range(rounds)])[:count]
+
+class Shown(Dataset[tuple[Tensor, Tensor]]):
+    """These pairs of `data`, on ImageNet's scale."""
+
+    def __init__(self, data: Any, indices: list[int]) -> None:
+        self.data, self.indices = data, indices
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        pair = self.data[int(self.indices[index])]
+        pair = self.data[self.indices[index]]
         given, target = on_imagenet_scale(torch.stack([pair.input, pair.target]))
         return given, target
 
@@ -152,11 +157,11 @@ def by_fastai(settings: Sketches, seed: int, run: Path) -> tuple[float, Answers]
     from fastai.vision import all as fastai
     from fastai.vision.gan import AdaptiveGANSwitcher, AdaptiveLoss, GANDiscriminativeLR, GANLearner, gan_critic
 
-    fastai.set_seed(seed, reproducible=True)
+    fastai.set_seed(seed)
     train, held_out = opened(settings)
-    examples = Shown(
-        held_out, settings.batch_size, seed
-    )  # fastai wants some after each phase; they decide nothing
+    order = drawn(len(train), seed)  # goes on from phase to phase, as gangen's does
+    # fastai wants some after each phase; they decide nothing
+    examples = Shown(held_out, list(islice(drawn(len(held_out), seed), settings.batch_size)))
 
     def loaders(training: Dataset[Any], validation: Dataset[Any], size: int) -> Any:
         given = {"bs": size, "num_workers": settings.workers}
@@ -164,7 +169,7 @@ def by_fastai(settings: Sketches, seed: int, run: Path) -> tuple[float, Answers]
         return fastai.DataLoaders(shuffled, fastai.DataLoader(validation, **given), device=device())
 
     def pairs(steps: int) -> Shown:
-        return Shown(train, steps * settings.batch_size, seed)
+        return Shown(train, list(islice(order, steps * settings.batch_size)))
 
     def shown(steps: int) -> Any:
         return loaders(pairs(steps), examples, settings.batch_size)

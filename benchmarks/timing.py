@@ -81,8 +81,8 @@ def in_turn(
 ) -> dict[str, Timing]:
     """Let each work once in each round: those with memory as gangen keeps it, then those with it as it comes.
 
-    Where that changes, the next one works once untimed first, so that none is timed on memory that was just given
-    back.
+    Where there are both kinds, each works once untimed right before it is timed, so that none is timed on memory
+    that was just given back, or on what another left.
 
     Args:
         contestants: what is timed, by name. One that gives seconds is believed: what else a round needs is not
@@ -98,8 +98,9 @@ def in_turn(
         for usual, names in enumerate(kinds):
             if names and all(kinds):
                 (memory_as_it_comes if usual else keep_freed_memory)()
-                contestants[names[0]]()
             for name in names:
+                if all(kinds):
+                    contestants[name]()
                 begun = now()
                 told = contestants[name]()
                 if turn >= warmup:

@@ -4,13 +4,14 @@
     python benchmarks/unet.py                                    # about 10 minutes on two CPU cores
     python benchmarks/unet.py --bodies resnet34 --sizes 256      # about 2 minutes
 
-Each gives three channels on the same body: gangen's `UNet` with an `ImageHead`; fastai's
-`create_unet_model`, as `unet_learner` calls it; segmentation_models_pytorch's `Unet`. Time is of one picture, in
-batches, in train mode: forward without a graph, and forward and backward with all weights learning. All take
-turns in one process; the peers have memory as Python programs have it. Multiplications are counted by torch, a
-multiply-add as two; their rate, forward and backward, is told as a share of the best convolution's (see
-limit.py). Memory is what a forward and backward pass needs at its peak besides weights and gradients: on a GPU
-as torch's allocator counts it, on the CPU as what a process of its own has resident.
+Each gives three channels on the same body: gangen's `UNet` with an `ImageHead`, and that of the sketch recipe,
+which has a bottleneck besides; fastai's `create_unet_model`, as `unet_learner` calls it;
+segmentation_models_pytorch's `Unet`. Time is of one picture, in batches, in train mode: forward without a graph,
+and forward and backward with all weights learning. All take turns in one process; the peers have memory as Python
+programs have it. Multiplications are counted by torch, a multiply-add as two; their rate, forward and backward, is
+told as a share of the best convolution's (see limit.py). Memory is what a forward and backward pass needs at its
+peak besides weights and gradients: on a GPU as torch's allocator counts it, on the CPU as what a process of its
+own has resident.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 import torch
 import tyro
 from limit import rates
+from playing import painter
 from reporting import Found, Table, tell
 from timing import GPU, device, giga_flop, in_turn, now, peak_memory
 from torch import Tensor, nn
@@ -33,7 +35,7 @@ from torchvision import models
 from gangen.nets import Body, ImageHead, UNet
 from gangen.train import launch
 
-OURS = "gangen"
+OURS, SKETCHES = "gangen", "gangen, sketch recipe"
 HEADS = ("body", "pixels", "UNet", "GFLOP, forward", "ms, forward", "ms, both ways", "time, of gangen's")
 
 
@@ -57,6 +59,10 @@ def ours(body: str, size: int) -> nn.Module:
     return UNet(Body(body), ImageHead(3))
 
 
+def of_sketches(body: str, size: int) -> nn.Module:
+    return painter(body)
+
+
 def of_fastai(body: str, size: int) -> nn.Module:
     from fastai.vision import all as fastai
 
@@ -74,6 +80,7 @@ def of_smp(body: str, size: int) -> nn.Module:
 
 NETWORKS: dict[str, Callable[[str, int], nn.Module]] = {
     OURS: ours,
+    SKETCHES: of_sketches,
     "fastai": of_fastai,
     "segmentation_models_pytorch": of_smp,
 }
@@ -91,7 +98,7 @@ def both_ways(network: nn.Module, pictures: Tensor) -> None:
 
 def memory(name: str, body: str, size: int, batch_size: int) -> float:
     """MiB a picture at the peak of a forward and backward pass, weights and gradients aside."""
-    if name == OURS:
+    if name in (OURS, SKETCHES):
         launch()
     network = NETWORKS[name](body, size).to(device()).train()
     pictures = torch.randn(batch_size, 3, size, size, device=device())
@@ -106,7 +113,7 @@ def measure(settings: Settings, body: str, size: int, limit: float) -> list[dict
     count = settings.batch_size
     pictures = torch.randn(count, 3, size, size, device=device())
     networks = {name: make(body, size).to(device()).train() for name, make in NETWORKS.items()}
-    usual = [name for name in networks if name != OURS]
+    usual = [name for name in networks if name not in (OURS, SKETCHES)]
     ways = {
         way.__name__: in_turn(
             {name: partial(way, network, pictures) for name, network in networks.items()},
@@ -159,7 +166,8 @@ def main(settings: Settings) -> None:
         row for body in settings.bodies for size in settings.sizes for row in measure(settings, body, size, limit)
     ]
     about = (
-        f"A picture, in batches of {settings.batch_size}; medians of {settings.rounds} rounds. The limit is "
+        f"A picture, in batches of {settings.batch_size}; medians of {settings.rounds} rounds. Memory is kept as "
+        "gangen's trainer keeps it for its networks, and as any Python program does for the others. The limit is "
         f"{limit:,.0f} GFLOP/s, float32."
     )
     table = Table([*HEADS, "of the limit", "MiB"], [cells(row) for row in rows], about)

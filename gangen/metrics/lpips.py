@@ -15,6 +15,7 @@ from torchvision.models import alexnet, vgg16
 from gangen import weights
 from gangen.errors import WeightsError
 from gangen.metrics.protocol import Better, describe, require_side, unit
+from gangen.precision import exactly
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ _BACKBONES = {
 class LPIPS:
     """Learned perceptual distance, version 0.1 (Zhang et al. 2018, arXiv:1801.03924, eq. 1); lower is closer.
 
-    Nothing is downloaded. It follows the pictures to whatever device they are on.
+    Nothing is downloaded. It follows the pictures to whatever device they are on, and computes in float32 by IEEE
+    754 there (`gangen.precision.exactly`).
 
     Args:
         net: "alex", the usual choice for judging, or "vgg".
@@ -84,7 +86,8 @@ class LPIPS:
     @torch.no_grad()
     def points(self, pictures: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1] to (N, D): points whose squared distances are LPIPS."""
-        found: Tensor = self._network.to(pictures.device)(pictures)
+        with exactly(pictures.device):
+            found: Tensor = self._network.to(pictures.device)(pictures.float())
         return found
 
 
