@@ -45,7 +45,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from gangen import Pipeline
-from gangen.data import Augment, open_pairs
+from gangen.data import Augment, Pairs, open_pairs
 from gangen.metrics import L1, LPIPS, PSNR, SATURATION_GAP
 from gangen.metrics.accumulate import AnyMetric
 from gangen.report.history import read_history
@@ -78,7 +78,7 @@ class Sketches(Runs):
     """Which are run."""
 
 
-def opened(settings: Sketches) -> tuple[Dataset[Any], Dataset[Any]]:
+def opened(settings: Sketches) -> tuple[Any, Pairs]:
     """The pairs as the recipe opens them."""
     return open_pairs(
         settings.data,

@@ -7,17 +7,18 @@
 Each gives three channels on the same body: gangen's `UNet` with an `ImageHead`, and that of the sketch recipe,
 which has a bottleneck besides; fastai's `create_unet_model`, as `unet_learner` calls it;
 segmentation_models_pytorch's `Unet`. Time is of one picture, in batches, in train mode: forward without a graph,
-and forward and backward with all weights learning. All take turns in one process; the peers have memory as Python
-programs have it. Multiplications are counted by torch, a multiply-add as two; their rate, forward and backward, is
-told as a share of the best convolution's (see limit.py). Memory is what a forward and backward pass needs at its
-peak besides weights and gradients: on a GPU as torch's allocator counts it, on the CPU as what a process of its
-own has resident.
+and forward and backward with all weights learning. All take turns in one process: gangen's with memory and
+convolutions of small maps as in its trainer, the peers as in any Python program. Multiplications are counted by
+torch, a multiply-add as two; their rate, forward and backward, is told as a share of the best convolution's (see
+limit.py). Memory is what a forward and backward pass needs at its peak besides weights and gradients: on a GPU as
+torch's allocator counts it, on the CPU as what a process of its own has resident.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,8 +35,9 @@ from torchvision import models
 
 from gangen.nets import Body, ImageHead, UNet
 from gangen.train import launch
+from gangen.train.products import SmallMaps
 
-OURS, SKETCHES = "gangen", "gangen, sketch recipe"
+OURS, SKETCHES = GANGENS = "gangen", "gangen, sketch recipe"
 HEADS = ("body", "pixels", "UNet", "GFLOP, forward", "ms, forward", "ms, both ways", "time, of gangen's")
 
 
@@ -91,14 +93,15 @@ def forward(network: nn.Module, pictures: Tensor) -> None:
         network(pictures)
 
 
-def both_ways(network: nn.Module, pictures: Tensor) -> None:
-    network(pictures).square().mean().backward()
+def both_ways(network: nn.Module, pictures: Tensor, *, products: bool) -> None:
+    with SmallMaps() if products else nullcontext():
+        network(pictures).square().mean().backward()
     network.zero_grad(set_to_none=True)
 
 
 def memory(name: str, body: str, size: int, batch_size: int) -> float:
     """MiB a picture at the peak of a forward and backward pass, weights and gradients aside."""
-    if name in (OURS, SKETCHES):
+    if name in GANGENS:
         launch()
     network = NETWORKS[name](body, size).to(device()).train()
     pictures = torch.randn(batch_size, 3, size, size, device=device())
@@ -113,29 +116,25 @@ def measure(settings: Settings, body: str, size: int, limit: float) -> list[dict
     count = settings.batch_size
     pictures = torch.randn(count, 3, size, size, device=device())
     networks = {name: make(body, size).to(device()).train() for name, make in NETWORKS.items()}
-    usual = [name for name in networks if name not in (OURS, SKETCHES)]
-    ways = {
-        way.__name__: in_turn(
-            {name: partial(way, network, pictures) for name, network in networks.items()},
-            settings.rounds,
-            as_they_come=usual,
-        )
-        for way in (forward, both_ways)
+    usual = [name for name in networks if name not in GANGENS]
+    forth = {name: partial(forward, network, pictures) for name, network in networks.items()}
+    back = {
+        name: partial(both_ways, network, pictures, products=name in GANGENS) for name, network in networks.items()
     }
+    one_way, timed = (in_turn(way, settings.rounds, as_they_come=usual) for way in (forth, back))
     rows = []
     for name, network in networks.items():
         with multiprocessing.get_context("spawn").Pool(1) as alone:
             needed = alone.apply(memory, (name, body, size, count))
-        forth, back = ways["forward"][name], ways["both_ways"][name]
-        rate = giga_flop(partial(both_ways, network, pictures)) / back.median
+        rate = giga_flop(partial(both_ways, network, pictures, products=False)) / timed[name].median
         row = {
             "body": body,
             "size": size,
             "network": name,
             "GFLOP forward": giga_flop(partial(forward, network.eval(), pictures)) / count,
-            "ms forward": 1e3 * forth.median / count,
-            "ms both ways": 1e3 * back.median / count,
-            "of gangen's": vars(ways["both_ways"][OURS].ratio(back)),
+            "ms forward": 1e3 * one_way[name].median / count,
+            "ms both ways": 1e3 * timed[name].median / count,
+            "of gangen's": vars(timed[OURS].ratio(timed[name])),
             "share of limit": rate / limit,
             "MiB": needed,
         }
@@ -166,9 +165,9 @@ def main(settings: Settings) -> None:
         row for body in settings.bodies for size in settings.sizes for row in measure(settings, body, size, limit)
     ]
     about = (
-        f"A picture, in batches of {settings.batch_size}; medians of {settings.rounds} rounds. Memory is kept as "
-        "gangen's trainer keeps it for its networks, and as any Python program does for the others. The limit is "
-        f"{limit:,.0f} GFLOP/s, float32."
+        f"A picture, in batches of {settings.batch_size}; medians of {settings.rounds} rounds. gangen's networks "
+        "work as in its trainer, which keeps memory and makes convolutions of small maps products; the others as "
+        f"in any Python program. The limit is {limit:,.0f} GFLOP/s, float32."
     )
     table = Table([*HEADS, "of the limit", "MiB"], [cells(row) for row in rows], about)
     packages = ("torchvision", "fastai", "segmentation-models-pytorch")

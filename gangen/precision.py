@@ -31,7 +31,7 @@ def exactly(device: str | torch.device) -> Iterator[None]:
         device: where is computed.
     """
     # By the newer names, one an operation: the older ones cannot be read where somebody has used the newer.
-    rules = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    rules = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
     before = [rule.fp32_precision for rule in rules]
     try:
         for rule in rules:
