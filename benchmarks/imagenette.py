@@ -93,7 +93,11 @@ def judged_by(settings: Imagenette) -> list[CountMetric]:
 def main(settings: Imagenette) -> None:
     contestants: dict[str, Contestant] = {name: partial(BY[name], settings) for name in settings.libraries}
     size, epochs = settings.size, settings.epochs
-    about = f"Photographs of {size}x{size}, an epoch with the body held and {epochs} more."
+    learned, judged = (len(part) for part in opened(settings))
+    about = (
+        f"{learned:,} photographs of {size}x{size}, and {judged:,} held out; an epoch with the body held and {epochs} "
+        "more. gangen's norms adapt while the body is held, fastai's learn."
+    )
     compare(contestants, settings, partial(judged_by, settings), "Imagenette", about)
 
 

@@ -80,6 +80,24 @@ def test_contestants_take_turns_and_the_first_round_does_not_count(program) -> N
     assert (ratio.median, ratio.lowest, ratio.highest) == (3, 2, 4)
 
 
+def test_where_memory_changes_each_works_untimed_right_before_it_is_timed(program, monkeypatch) -> None:
+    timing, order = program("timing"), []
+    monkeypatch.setattr(timing, "keep_freed_memory", lambda: order.append("keep"))
+    monkeypatch.setattr(timing, "memory_as_it_comes", lambda: order.append("usual"))
+
+    def contestant(name: str):
+        def work() -> float:
+            order.append(name)
+            return order.count(name)
+
+        return work
+
+    names = ("ours", "theirs", "others")
+    found = timing.in_turn({name: contestant(name) for name in names}, 1, 0, as_they_come=("theirs", "others"))
+    assert order == ["keep", "ours", "ours", "usual", "theirs", "theirs", "others", "others"]
+    assert {name: timed.seconds for name, timed in found.items()} == dict.fromkeys(names, (2,))
+
+
 def test_more_processes_never_make_a_step_shorter(program) -> None:
     scale = program("scale")
     link = scale.Link(bandwidth=10.0, latency=1e-5)
