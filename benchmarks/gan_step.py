@@ -49,8 +49,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from gangen.nets import PatchCritic
-from gangen.precision import choose_float32
 from gangen.train import Alternate, Player, launch
+from gangen.train.launch import choose_float32
 from gangen.train.optim import adam
 
 OURS, TURNS, FINE = "gangen", "gangen, in turns", "gangen, 70 pixels"
@@ -205,7 +205,8 @@ def fastai_networks(settings: Settings) -> tuple[nn.Module, nn.Module]:
 def contestant(name: str, settings: Settings) -> Contestant:
     """One of them, made in its own process."""
     torch.manual_seed(0)
-    choose_float32("tf32")  # as gangen's trainer does on GPUs; of no effect on CPUs
+    if GPU:
+        choose_float32("tf32")  # as gangen's trainer does
     if name == FASTAI:
         return by_fastai(settings, *fastai_networks(settings))
     if name == THEIRS:

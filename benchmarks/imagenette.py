@@ -95,8 +95,8 @@ def main(settings: Imagenette) -> None:
     size, epochs = settings.size, settings.epochs
     learned, judged = (len(part) for part in opened(settings))
     about = (
-        f"{learned:,} photographs of {size}x{size}, and {judged:,} held out; an epoch with the body held and {epochs} "
-        "more. gangen's norms adapt while the body is held, fastai's learn."
+        f"{learned:,} photographs of {size}x{size}, and {judged:,} held out; an epoch with the body held and "
+        f"{epochs} more. gangen's norms adapt while the body is held, fastai's learn."
     )
     compare(contestants, settings, partial(judged_by, settings), "Imagenette", about)
 

@@ -1,11 +1,11 @@
 """What each of gangen's ways to be fast gives, and what some others would: a GAN's step with one thing changed.
 
-    python benchmarks/tried.py            # about 8 minutes on two CPU cores, most of it torch.compile's
+    python benchmarks/tried.py            # about 15 minutes on two CPU cores, most of it torch.compile's
 
 The step is that of a UNet as it is by default, on a ResNet-34, and the critic of the sketch recipe, both players
-learning from each batch. Each contestant differs from it in one thing, but that what is compiled, channels_last
-or in bfloat16 has no convolutions as products, which compare with "no convolution as a product"; all take turns in
-one process. A ratio above 1 says that the step would take so many
+learning from each batch. Each contestant differs from it in one thing, but that what is compiled,
+channels_last or in bfloat16 has no convolutions as products, which compare with "no convolution as a product"; all
+take turns in one process. A ratio above 1 says that the step would take so many
 times as long. On a GPU float32 is rounded to TF32 unless said otherwise.
 """
 
@@ -27,8 +27,8 @@ from torch import Tensor
 
 from gangen.data import Batch
 from gangen.nets import Body, ImageHead, UNet
-from gangen.precision import choose_float32
 from gangen.train import Alternate, Player, launch, products
+from gangen.train.launch import choose_float32
 from gangen.train.optim import OptimizerFactory, adam, decay_groups
 
 AS_IT_IS = "as it is"

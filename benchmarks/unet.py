@@ -1,8 +1,8 @@
 """What UNets cost beside fastai's and segmentation_models_pytorch's: time, multiplications, memory.
 
     pip install -e ".[peers]"
-    python benchmarks/unet.py                                    # about 10 minutes on two CPU cores
-    python benchmarks/unet.py --bodies resnet34 --sizes 256      # about 2 minutes
+    python benchmarks/unet.py                                    # about 40 minutes on two CPU cores
+    python benchmarks/unet.py --bodies resnet34 --sizes 256      # about 4 minutes
 
 Each gives three channels on the same body: gangen's `UNet` with an `ImageHead`, and that of the sketch recipe,
 which has a bottleneck besides; fastai's `create_unet_model`, as `unet_learner` calls it;
@@ -105,9 +105,10 @@ def memory(name: str, body: str, size: int, batch_size: int) -> float:
         launch()
     network = NETWORKS[name](body, size).to(device()).train()
     pictures = torch.randn(batch_size, 3, size, size, device=device())
-    network(pictures[:1, :, :64, :64]).square().mean().backward()  # what torch needs once; and the gradients
-    before = peak_memory() if device().type == "cpu" else torch.cuda.memory_allocated() / 2**20
-    network(pictures).square().mean().backward()
+    with SmallMaps() if name in GANGENS else nullcontext():
+        network(pictures[:1, :, :64, :64]).square().mean().backward()  # what torch needs once; and the gradients
+        before = peak_memory() if device().type == "cpu" else torch.cuda.memory_allocated() / 2**20
+        network(pictures).square().mean().backward()
     now()
     return (peak_memory() - before) / batch_size
 

@@ -12,7 +12,6 @@ from torchvision.models import vgg16
 
 from gangen import weights
 from gangen.metrics.protocol import Better, describe, unit
-from gangen.precision import exactly
 from gangen.weights import IMAGENET_MEAN, IMAGENET_STD
 
 _STAGES = ((0, 4), (5, 9), (10, 16), (17, 23), (24, 30))
@@ -55,8 +54,7 @@ class DISTS:
             ValueError: the shapes differ.
         """
         output, target = unit(output, target)
-        with exactly(output.device):
-            values: Tensor = self._network.to(output.device)(output, target)
+        values: Tensor = self._network.to(output.device)(output, target)
         return values.reshape(len(output))
 
 

@@ -16,7 +16,6 @@ from torchvision.transforms.v2 import functional as F
 
 from gangen import weights as stored
 from gangen.errors import UserError, WeightsError
-from gangen.precision import exactly
 from gangen.weights import IMAGENET_MEAN, IMAGENET_STD
 
 INCEPTION_URL = (
@@ -42,8 +41,7 @@ class FeatureNet:
         """(N, 3, H, W) in [-1, 1], clamped, to (N, D) float32."""
         if isinstance(self.network, nn.Module):
             self.network.to(pictures.device)
-        with exactly(pictures.device):
-            return self.network(pictures.float().clamp(-1, 1)).float()
+        return self.network(pictures.float().clamp(-1, 1)).float()
 
 
 def inception(weights: str | Path = "imagenet") -> FeatureNet:

@@ -15,7 +15,6 @@ from torchvision.models import alexnet, vgg16
 from gangen import weights
 from gangen.errors import WeightsError
 from gangen.metrics.protocol import Better, describe, require_side, unit
-from gangen.precision import exactly
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,7 @@ _BACKBONES = {
 class LPIPS:
     """Learned perceptual distance, version 0.1 (Zhang et al. 2018, arXiv:1801.03924, eq. 1); lower is closer.
 
-    Nothing is downloaded. It follows the pictures to whatever device they are on, and computes in float32 by IEEE
-    754 there (`gangen.precision.exactly`).
+    Nothing is downloaded. It follows the pictures to whatever device they are on.
 
     Args:
         net: "alex", the usual choice for judging, or "vgg".
@@ -86,8 +84,7 @@ class LPIPS:
     @torch.no_grad()
     def points(self, pictures: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1] to (N, D): points whose squared distances are LPIPS."""
-        with exactly(pictures.device):
-            found: Tensor = self._network.to(pictures.device)(pictures.float())
+        found: Tensor = self._network.to(pictures.device)(pictures)
         return found
 
 

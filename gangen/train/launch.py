@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,7 +15,6 @@ from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from gangen.errors import UserError
-from gangen.precision import choose_float32
 from gangen.train.memory import keep_freed_memory
 
 _IN_PIECES = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
@@ -66,6 +66,17 @@ def is_on_cpu() -> bool:
     """Whether there is no GPU, or accelerate was told to leave it alone."""
     told = os.environ.get("ACCELERATE_USE_CPU", "").lower()
     return not torch.cuda.is_available() or told in ("1", "true", "yes")
+
+
+def choose_float32(kind: Literal["ieee", "tf32"]) -> None:
+    """Say how GPUs multiply in float32: by IEEE 754, or rounded to 10 bits of mantissa, several times as fast.
+
+    It holds for the whole process. PyTorch by itself rounds in convolutions and not in matrix products. CPUs do
+    not round.
+    """
+    # By the older names: where only the newer were told, torch.compile of 2.9 and 2.10 stumbles over both.
+    torch.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = kind == "tf32"
 
 
 def check_connected(environment: Mapping[str, str], processes: int) -> None:
