@@ -1,7 +1,7 @@
 """Run the benchmarks, and write benchmarks/RESULTS.md and RESULTS.json from what they found.
 
     pip install -e ".[peers,samples]"
-    python benchmarks/run.py                      # all that need no data of yours, about an hour on two CPU cores
+    python benchmarks/run.py                      # all that need no data of yours, 90 minutes on two CPU cores
     python benchmarks/run.py unet limit           # some of them
     python benchmarks/run.py camvid -- --data camvid --weights resnet34.safetensors
     python benchmarks/run.py --list               # what there is

@@ -3,10 +3,10 @@
     python benchmarks/tried.py            # about 15 minutes on two CPU cores, most of it torch.compile's
 
 The step is that of a UNet as it is by default, on a ResNet-34, and the critic of the sketch recipe, both players
-learning from each batch. Each contestant differs from it in one thing, but that what is compiled,
-channels_last or in bfloat16 has no convolutions as products, which compare with "no convolution as a product"; all
-take turns in one process. A ratio above 1 says that the step would take so many
-times as long. On a GPU float32 is rounded to TF32 unless said otherwise.
+learning from each batch. Each contestant differs from it in one thing, but that what is compiled, channels_last or
+in bfloat16 has no convolutions as products: compare it with "no convolution as a product". All take turns in one
+process. A ratio above 1 says that the step would take so many times as long. On a GPU float32 is rounded to TF32
+unless said otherwise.
 """
 
 from __future__ import annotations
