@@ -90,6 +90,7 @@ def test_an_empty_folder_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_missing_partner_is_named_and_the_rest_trains(pairs: Path, tmp_path: Path) -> None:
     (pairs / "color" / "3.png").unlink()
     with pytest.warns(UserWarning, match=r"\b3\b"):
@@ -97,7 +98,8 @@ def test_a_missing_partner_is_named_and_the_rest_trains(pairs: Path, tmp_path: P
     assert (run / "pipeline" / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1])
 def test_damaged_pictures_are_named_counted_and_left_out(pairs: Path, tmp_path: Path, workers: int) -> None:
     whole = (pairs / "color" / "5.png").read_bytes()
     (pairs / "color" / "5.png").write_bytes(whole[: len(whole) // 2])

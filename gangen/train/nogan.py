@@ -68,7 +68,7 @@ def nogan_phases(
     """The phases; one of no steps is passed over by the trainer.
 
     The players are named "generator" and "critic". With a pretrained `body` there is a phase before the others in
-    which it is frozen.
+    which its weights are frozen, while the statistics of its norms follow the pictures.
 
     Args:
         settings: lengths, rates and weights.
@@ -102,8 +102,18 @@ def nogan_phases(
 
     phases = []
     if body is not None:
-        frozen: Sequence[nn.Module] = [body]
-        beginner = Player("generator", generator, imitate, lr=settings.lr, clip=1.0, ema=ema[0], frozen=frozen)
+        beginner = Player(
+            "generator",
+            generator,
+            imitate,
+            lr=settings.lr,
+            clip=1.0,
+            ema=ema[0],
+            frozen=[body],
+            # Drawings and damaged pictures are not what ImageNet's statistics are of. What builds on maps that are
+            # off by them has to learn anew once the body is free, whose norms then use those of the batch.
+            norms="adapt",
+        )
         phases.append(Phase("generator, body frozen", [beginner], settings.frozen_steps if pretrained else 0))
     steps = settings.generator_steps or 0
     return [
