@@ -22,7 +22,7 @@ from gangen import recipe
 from gangen.data import Augment, Batch, open_pairs
 from gangen.losses import Perceptual, saturation_moment
 from gangen.metrics import LPIPS, STANDARD
-from gangen.nets import ImageHead, UNet
+from gangen.nets import ImageHead, Norms, UNet
 from gangen.train import Samples, Validation, alike, nogan_phases
 
 
@@ -40,6 +40,9 @@ class SketchToImage(recipe.Drafts, recipe.NoGanFlags):
     """Steps of the generator alone; by default 2000, and 400 on the embedded photographs."""
     adversarial_steps: int | None = None
     """Steps of both, whoever has the turn; by default 270, and 500 on the embedded photographs."""
+    norms: Norms = "adapt"
+    """What a pretrained body's normalisation layers do while it is frozen: hold still; adapt their statistics to
+    the sketches, which are not what ImageNet's are of, so that little changes once it is free; or learn."""
     early_share: float = 0.01
     """Share of --lr at which a pretrained body's first layers learn, its later ones at something between: they
     know most already. Of no effect on a body of random weights."""

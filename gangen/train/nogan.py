@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from gangen.data import Batch
 from gangen.losses import Adversarial, Perceptual, l1
-from gangen.nets import Body
+from gangen.nets import Body, Norms
 from gangen.train.game import Judged, Likeness, game_phases
 from gangen.train.optim import Rate
 from gangen.train.phase import Phase, Player
@@ -29,6 +29,9 @@ class NoGan:
 
     frozen_steps: int = 100
     """Steps of the generator alone with its pretrained body frozen; skipped when the body's weights are random."""
+    norms: Norms = "hold"
+    """What a pretrained body's normalisation layers do while it is frozen: hold still; adapt their statistics to
+    the pictures, as they do once it is free, which suits pictures unlike photographs; or learn."""
     generator_steps: int | None = None
     """Steps of the generator alone."""
     critic_steps: int = 100
@@ -68,7 +71,7 @@ def nogan_phases(
     """The phases; one of no steps is passed over by the trainer.
 
     The players are named "generator" and "critic". With a pretrained `body` there is a phase before the others in
-    which its weights are frozen, while the statistics of its norms follow the pictures.
+    which it is frozen.
 
     Args:
         settings: lengths, rates and weights.
@@ -110,9 +113,7 @@ def nogan_phases(
             clip=1.0,
             ema=ema[0],
             frozen=[body],
-            # Drawings and damaged pictures are not what ImageNet's statistics are of. What builds on maps that are
-            # off by them has to learn anew once the body is free, whose norms then use those of the batch.
-            norms="adapt",
+            norms=settings.norms,
         )
         phases.append(Phase("generator, body frozen", [beginner], settings.frozen_steps if pretrained else 0))
     steps = settings.generator_steps or 0

@@ -18,6 +18,7 @@ from gangen.nets import (
     ClassHead,
     Classifier,
     ImageHead,
+    Norms,
     Residual,
     UNet,
     freeze,
@@ -127,18 +128,21 @@ def test_without_an_early_share_the_weights_are_in_as_few_groups_as_checkpoints_
     assert len(parameter_groups(unet, alone.lr)) == 2
 
 
-def test_before_nogan_frees_a_pretrained_body_its_statistics_follow_the_pictures(tmp_path: Path) -> None:
+@pytest.mark.parametrize("norms", ["hold", "adapt"])
+def test_before_nogan_frees_a_pretrained_body_its_statistics_may_follow_the_pictures(
+    tmp_path: Path, norms: Norms
+) -> None:
     body = Body("resnet18")
     body.initial = {**body.initial, "kind": "file"}
     before = copy.deepcopy(body.state_dict())
     unet = UNet(body, ImageHead(3), width=4)
-    settings = NoGan(frozen_steps=2, generator_steps=0, critic_steps=0, adversarial_steps=0)
+    settings = NoGan(frozen_steps=2, generator_steps=0, critic_steps=0, adversarial_steps=0, norms=norms)
     phases = nogan_phases(settings, generator=unet, critic=nn.Conv2d(3, 1, 1), likeness=alike(), body=body)
     white = torch.ones(3, 32, 32)
     Trainer(tmp_path, [Batch(white, white, str(n)) for n in range(8)], batch_size=4).fit(phases)
     changed = {name for name, value in body.state_dict().items() if not torch.equal(value, before[name])}
     kinds = {name.rsplit(".", 1)[1] for name in changed}
-    assert kinds == {"running_mean", "running_var", "num_batches_tracked"}
+    assert kinds == ({"running_mean", "running_var", "num_batches_tracked"} if norms == "adapt" else set())
 
 
 def test_a_networks_own_body_comes_before_that_of_its_unet() -> None:
