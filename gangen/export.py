@@ -72,6 +72,11 @@ def export_onnx(
     if size < least:
         raise UserError(f"size {size} is impossible. Expected {least} pixels or more.")
     network = copy.deepcopy(source.network if isinstance(source, Pipeline) else source).cpu().float().eval()
+    if dynamic and getattr(network, "bounded", False):
+        raise UserError(
+            f"{type(network).__name__} looks at large pictures reduced and at small ones as they are, and a file "
+            "does one of these only. Export it for one size, that of your pictures: --fixed (dynamic=False)."
+        )
     latent = getattr(network, "latent", None)
     plans = _plans(size, dynamic) if latent is None else _plans_from_noise(latent, dynamic)
     troubles = []
@@ -112,11 +117,14 @@ def _plans(size: int, dynamic: bool) -> Iterator[_Plan]:
     # An example with two like dimensions, or with an N of 1, would be taken for a rule.
     free = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
     example = (2, 3, size, size + STRIDE)
-    yield _Plan("any", example, free, [(1, 3, size, size), (3, 3, size // 2 + 5, size + 3), (2, 3, size + 1, 37)])
+    # Larger ones too: a network may do something else from some size on
+    checked: list[tuple[int, ...]] = [(1, 3, size, size), (3, 3, size // 2 + 5, size + 3), (2, 3, size + 1, 37)]
+    yield _Plan("any", example, free, [*checked, (1, 3, 2 * size, 2 * size + 5)])
     side = size // STRIDE * STRIDE
     free = {0: Dim.DYNAMIC, 2: STRIDE * Dim("rows", min=1, max=512), 3: STRIDE * Dim("columns", min=1, max=512)}
     example = (2, 3, side, side + STRIDE)
-    checked: list[tuple[int, ...]] = [(1, 3, side, side), (3, 3, side + STRIDE, side), (2, 3, STRIDE, 2 * STRIDE)]
+    checked = [(1, 3, side, side), (3, 3, side + STRIDE, side), (2, 3, STRIDE, 2 * STRIDE)]
+    checked.append((1, 3, 2 * side, 2 * side + STRIDE))
     yield _Plan(f"multiples of {STRIDE}", example, free, checked)
 
 

@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageDraw, ImageFont, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
@@ -287,7 +288,8 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     Pillow's own `convert` clips these at 255 instead, which turns nearly every such picture white.
     """
     if picture.mode.startswith("I;16") or picture.mode == "I":
-        values, full = F.pil_to_tensor(picture).to(torch.int64), 65535
+        # Through int64, since torch takes none whose bytes are in the other order ("I;16B", of some TIFF files)
+        values, full = torch.from_numpy(np.asarray(picture).astype(np.int64))[None], 65535
     elif picture.mode == "F":
         values, full = F.pil_to_tensor(picture).double(), 1
     else:

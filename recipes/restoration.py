@@ -90,7 +90,7 @@ def main(flags: Restoration) -> None:
             flags, generator=generator, critic=critic, likeness=alike(features, weight=flags.features), body=body
         ),
         task="restoration",
-        input=flags.degradation,
+        input=flags.degradation if held_out.prepare.draw else "given",
         trained_size=flags.size,
     )
 

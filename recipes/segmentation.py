@@ -129,6 +129,7 @@ def main(flags: Segmentation) -> None:
         classes=classes,
         metrics=mask_metrics(classes.names),
         samples=MaskSamples,
+        size=size,
         then=game,
     )
 

@@ -134,7 +134,7 @@ def main(flags: SuperResolution) -> None:
             body=body,
         ),
         task="super-resolution",
-        input=flags.degradation,
+        input=flags.degradation if held_out.prepare.draw else "given",
         trained_size=flags.size,
     )
 

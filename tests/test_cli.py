@@ -143,6 +143,10 @@ def test_predict_classifies_looking_twice_with_tta(capsys, tmp_path):
     table = (tmp_path / "twice" / "answers.csv").read_text()
     assert f"{answer.probabilities['class 0']:.4f}" in table
     assert table != (tmp_path / "once" / "answers.csv").read_text()
+    code, _, warned = gangen_says(
+        capsys, "predict", tmp_path / "kinds", picture, "--out", tmp_path / "x", "--draw"
+    )
+    assert (code, "--draw: this network says what pictures show" in warned) == (2, True)
 
 
 def test_predict_tiles_and_tile_0_does_not(capsys, run, tmp_path, monkeypatch):

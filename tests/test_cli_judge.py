@@ -58,6 +58,8 @@ def test_score_names_what_it_left_out(capsys, folders):
         (["score", "ours", "theirs", "--metric", "kid", "--feature-net", "eye", "--features", "x"], "eye is no"),
         (["score", "ours", "theirs", "--metric", "kid", "--crop", "2"], "--crop 2: kid see whole pictures"),
         (["score", "ours", "theirs", "--metric", "diversity"], "--lpips-weights FILE"),
+        (["score", "ours", "theirs", "--features", "x.pth"], "--features and --feature-net are of fid and kid"),
+        (["score", "ours", "theirs", "--feature-net", "resnet18"], "are of fid and kid"),
         (["evaluate", "nowhere"], "no folder nowhere"),
         (["compare", "a.json", "b.json"], "cannot read a.json"),
     ],

@@ -6,7 +6,7 @@ from torch import nn
 
 from gangen.errors import RunError, UserError
 from gangen.export import export_onnx
-from gangen.nets import Body, ClassHead, ImageHead, NoiseGenerator, Siamese, UNet
+from gangen.nets import Body, ClassHead, Colorizer, ImageHead, NoiseGenerator, Siamese, UNet, chroma_unet
 from gangen.pipeline import Pipeline
 
 for name in ("onnx", "onnxscript", "onnxruntime"):
@@ -39,6 +39,17 @@ class Picky(nn.Module):
         return self.conv(x)
 
 
+class Reducing(nn.Module):
+    """Does something else with pictures of more than 100 pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(x) if x.shape[-1] <= 100 else self.conv(-x)
+
+
 class Fickle(nn.Module):
     def forward(self, x):
         return x + torch.rand_like(x)
@@ -65,7 +76,7 @@ def test_a_unet_takes_pictures_of_any_size_and_answers_alike(tmp_path):
     done = export_onnx(Pipeline(network), tmp_path / "unet.onnx", size=64)
     assert (done.path, done.sizes) == (tmp_path / "unet.onnx", "any")
     assert done.difference < 1e-4
-    assert len({shape[2:] for shape in done.checked}) == 3
+    assert len({shape[2:] for shape in done.checked}) == 4
     assert [path.name for path in tmp_path.iterdir()] == ["unet.onnx"]  # the weights are inside
     picture = torch.rand(1, 3, 41, 70) * 2 - 1  # a size that the export did not see
     with torch.no_grad():
@@ -113,6 +124,31 @@ def test_a_network_that_cannot_be_followed_is_refused(tmp_path):
     with pytest.raises(RunError, match="Untraceable cannot be exported"):
         export_onnx(Untraceable(), tmp_path / "no.onnx", size=64)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_larger_pictures_go_through_is_compared_too(tmp_path):
+    with pytest.raises(RunError, match=r"Reducing cannot be exported.*differs.*--fixed"):
+        export_onnx(Reducing(), tmp_path / "no.onnx", size=64)
+
+
+def colorizer():
+    torch.manual_seed(0)
+    return Colorizer(chroma_unet(Body("resnet18", in_channels=1), width=4), view=32)
+
+
+def test_a_colorizer_is_of_one_size(tmp_path):
+    with pytest.raises(UserError, match=r"Colorizer looks at large pictures reduced.*--fixed"):
+        export_onnx(colorizer(), tmp_path / "any.onnx", size=64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [32, 80])
+def test_a_colorizer_of_one_size_answers_alike(tmp_path, size):
+    network = colorizer().eval()
+    done = export_onnx(network, tmp_path / "one.onnx", size=size, dynamic=False)
+    picture = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(run(done.path, picture), network(picture), atol=1e-3, rtol=0)
 
 
 def test_a_missing_extra_names_what_to_install(tmp_path, monkeypatch):

@@ -91,6 +91,13 @@ def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path, name):
     assert [read.getpixel((x, 0)) for x in range(4)] == [(v, v, v) for v in (0, 1, 128, 255)]
 
 
+def test_16_bit_grey_is_read_whatever_the_order_of_its_bytes(tmp_path):
+    values = np.array([[0, 257, 128 * 257, 65535]], dtype=">u2")
+    read = saved(tmp_path, Image.frombytes("I;16B", (4, 1), values.tobytes()), "deep.tif")
+    assert (tmp_path / "deep.tif").read_bytes()[:2] == b"MM"
+    assert [read.getpixel((x, 0)) for x in range(4)] == [(v, v, v) for v in (0, 1, 128, 255)]
+
+
 def test_float_grey_is_scaled_or_refused(tmp_path):
     assert saved(tmp_path, Image.new("F", (1, 1), 0.5), "f.tif").getpixel((0, 0)) == (128, 128, 128)
     with pytest.raises(PictureError, match=r"wild\.tif.*0\.\.1"):

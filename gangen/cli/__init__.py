@@ -117,6 +117,10 @@ def predict(
     pipeline = Pipeline.from_pretrained(run, device=device, best=best)
     views = Views() if tta else None
     if pipeline.answers:
+        if draw:
+            raise UserError(
+                "--draw: this network says what pictures show, and is shown them as they are. Leave it out."
+            )
         skipped = write_answers(pipeline, [picture for picture, _ in named], out, batch_size, views)
         sys.stdout.write(f"{len(named) - skipped} classified, {out / 'answers.csv'}, {skipped} skipped\n")
         return NOT_ALL if skipped else 0

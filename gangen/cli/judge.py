@@ -236,6 +236,10 @@ def _set_metrics(names: Sequence[str], crop: int, weights: _Weights) -> list[Set
         raise UserError(
             f"--crop {crop}: {', '.join(names)} see whole pictures. Measure them by a command without it."
         )
+    if not {"fid", "kid"}.intersection(names) and (weights.features or weights.feature_net != "inception"):
+        raise UserError(
+            "--features and --feature-net are of fid and kid. Name one of them with --metric, or leave them out."
+        )
     known: dict[str, SetMetric] = {}
     if {"fid", "kid"}.intersection(names):
         net: FeatureNet = feature_net(weights.feature_net, weights.features or "imagenet")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from gangen.data.folders import parts, split
+from gangen.data.folders import VALIDATION_NAMES, parts, split
 from gangen.data.index import is_packed, open_shards
 from gangen.data.photos import open_photographs
 from gangen.data.shards import PAIR, Shards
@@ -49,7 +50,8 @@ def open_sets(
         root: where they are.
         arranged: how the pictures of a sample lie there.
         validation: the share of names held out where nothing says which.
-        validation_folder: a folder for validation alone.
+        validation_folder: a folder for validation alone; what lies in it is not for training, where it lies in
+            `root` too. Where it is `root`, nothing is for training but all for validation.
         always_draw: of pairs that know of each other, in shards and on the hub, take the targets alone.
 
     Raises:
@@ -76,6 +78,8 @@ def open_sets(
         training, held_out = open_files(root, arranged, elsewhere is None)
         if held_out is None and elsewhere is None:
             training, held_out = _divided(training, validation)
+        elif isinstance(elsewhere, Files) and str(root) != str(validation_folder):
+            training = _without(training, elsewhere, validation_folder)
     last = elsewhere or held_out
     if last is None:
         raise DataError(f"{root}: nothing is held out for validation.")
@@ -104,6 +108,19 @@ def _divided(found: S, validation: float) -> tuple[S, S]:
     """Training and validation samples, by a share of the names."""
     names, held_out_names = split(found.names, validation)
     return found.select(names), found.select(held_out_names)
+
+
+def _without(training: Files, held_out: Files, folder: str | Path | None) -> Files:
+    """The training samples without those of which a file is held out, by whichever path."""
+    known = {os.path.realpath(path) for paths in held_out.paths for path in paths}
+    samples = zip(training.names, training.paths, strict=True)
+    names = [name for name, paths in samples if not known & {os.path.realpath(path) for path in paths}]
+    if not names:
+        raise DataError(
+            f"nothing is left to learn from: all pictures for training are among those for validation alone, of "
+            f"{folder}. An absolute folder of inputs or targets is the same for both; name them inside the data's."
+        )
+    return training.select(names) if len(names) < len(training.names) else training
 
 
 def knows_pairs(root: object) -> bool:
@@ -154,7 +171,17 @@ def _all(root: str | Path, arranged: Arranged) -> Files | Shards:
     if place != str(root) or is_packed(place):
         found, apart = open_shards(place, arranged.halves, arranged.scale)
         return found if apart is None else found.joined(apart)
-    if arranged.input_folder is None or arranged.target_folder is None:
+    if arranged.columns is None:
         return open_folder(root, arranged.halves)
+    inputs, targets = arranged.columns
     root = Path(root)
-    return match_folders(root / arranged.input_folder, root / arranged.target_folder, arranged.scale)
+    divided = [folder for name in ("train", *VALIDATION_NAMES) if (folder := root / name).is_dir()]
+    if not divided or ((root / inputs).is_dir() and (root / targets).is_dir()):
+        return match_folders(root / inputs, root / targets, arranged.scale)
+    matched = [match_folders(folder / inputs, folder / targets, arranged.scale) for folder in divided]
+    named = zip(divided, matched, strict=True)
+    return replace(
+        matched[0],
+        names=[f"{folder.name}/{name}" for folder, part in named for name in part.names],
+        paths=[paths for part in matched for paths in part.paths],
+    )

@@ -29,6 +29,7 @@ def teach(
     classes: Classes,
     metrics: Sequence[AnyMetric],
     samples: type[ClassSamples] | type[MaskSamples],
+    size: tuple[int, int] | None = None,
     then: Sequence[Phase] = (),
 ) -> None:
     """Fine-tune a network, with validation and sample grids after each pass over the data, and finish the run.
@@ -43,6 +44,7 @@ def teach(
         classes: what is told apart.
         metrics: the best weights are chosen by the first.
         samples: how answers are shown.
+        size: height and width that pictures are judged at; the flags' size both when None.
         then: further phases, such as a game against a critic.
     """
     train, held_out = data
@@ -53,4 +55,4 @@ def teach(
     judge = Validation(held_out, metrics, every=epoch, best=metrics[0].name, player=NAME, witness=mistakes)
     trainer = run.trainer(train, callbacks=[judge, grids])
     phases = [*flags.phases(network, loss, body, epoch), *then]
-    run.fit(trainer, phases, NAME, task=run.recipe, trained_size=flags.size, classes=asdict(classes))
+    run.fit(trainer, phases, NAME, task=run.recipe, trained_size=size or flags.size, classes=asdict(classes))

@@ -288,6 +288,36 @@ def test_a_folder_for_validation_alone_leaves_all_else_for_training(tmp_path):
     assert (len(train), list(samples(val))) == (3, ["9"])
 
 
+def test_what_lies_in_the_folder_for_validation_is_not_learned(tmp_path):
+    write(tmp_path / "mine", ["1.png", "2.png", "judge/3.png", "judge/4.png"])
+    train, val = open_pairs(tmp_path / "mine", size=16, validation_folder=tmp_path / "mine" / "judge")
+    assert (list(samples(train)), list(samples(val))) == (["1.png", "2.png"], ["3.png", "4.png"])
+    (tmp_path / "link").symlink_to(tmp_path / "mine" / "judge")
+    train, _ = open_pairs(tmp_path / "mine", size=16, validation_folder=tmp_path / "link")
+    assert list(samples(train)) == ["1.png", "2.png"]
+
+
+def test_absolute_folders_are_not_both_for_training_and_for_validation(tmp_path):
+    for side in ("sketch", "color"):
+        write(tmp_path / "pairs" / side, ["1.png", "2.png"])
+        write(tmp_path / "judge" / side, ["9.png"])
+    folders = {
+        name: tmp_path / "pairs" / side for name, side in (("input_folder", "sketch"), ("target_folder", "color"))
+    }
+    with pytest.raises(DataError, match=r"nothing is left to learn from.*judge.*absolute folder"):
+        open_pairs(tmp_path / "pairs", size=16, validation_folder=tmp_path / "judge", **folders)
+
+
+def test_all_of_a_data_set_are_its_samples_for_training_and_those_for_validation(tmp_path):
+    for part, names in (("train", ["1.png", "2.png"]), ("val", ["1.png"])):
+        for side in ("sketch", "color"):
+            write(tmp_path / "outside" / part / side, names)
+            write(tmp_path / "inside" / side / part, names)
+    for layout in ("outside", "inside"):
+        _, everything = opened(tmp_path / layout, validation_folder=tmp_path / layout)
+        assert list(samples(everything)) == ["train/1", "train/2", "val/1"]
+
+
 def test_kept_pictures_are_read_once_as_far_as_there_is_room(tmp_path):
     paths = write(tmp_path, ["1.png", "2.png"], lambda number: landscape(number, (500, 500)))
     kept = Kept(open_folder(tmp_path), 1)  # MiB: one of 750,000 bytes, not two

@@ -73,6 +73,7 @@ def test_it_paints_masks_of_any_size(segmented: Path, scenes: Path, tmp_path: Pa
     pipeline = Pipeline.from_pretrained(segmented)
     assert pipeline.classes is not None
     assert pipeline.classes.names == ("ground", "circle", "square", "triangle", "star")
+    assert pipeline.config["trained_size"] == [32, 48]  # a copy of the pipeline alone is judged as the run is
     mask = pipeline(Image.new("RGB", (37, 21)))
     assert (mask.mode, mask.size) == ("P", (37, 21))
     assert np.asarray(mask).max() < 5

@@ -108,6 +108,8 @@ def test_given_small_and_large_pictures_train_too(photographs: Path, tmp_path: P
     run = train("super_resolution", out=tmp_path / "run", width=4, blocks=1, validation=0.4, **folders)
     (result,) = evaluate_run(run, [PSNR], device="cpu").results
     assert result.protocol["inputs"] == "given"
+    # It has not learned to paint from what --draw makes of pictures
+    assert json.loads((run / "pipeline" / "config.json").read_text())["input"] == "given"
 
 
 def test_a_size_that_the_scale_does_not_divide_is_refused(photographs: Path, tmp_path: Path) -> None:
