@@ -20,7 +20,7 @@ from gangen.data import embedded_photographs
 from gangen.errors import DataError, RunError, UserError, WeightsError
 from gangen.nets import Body, ImageHead, UNet
 from gangen.pipeline import Pipeline
-from gangen.recipe.folder import free_folder
+from gangen.recipe.folder import free_folder, launched
 from tests.conftest import ROOT
 from tests.forked import forked
 from tests.train.test_claims import elsewhere
@@ -194,11 +194,12 @@ def test_resume_needs_a_run_and_its_own_data(pairs: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_restarted_by_torchrun_it_goes_on_with_its_run(
-    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("launch", ["monday", "none"])
+def test_restarted_by_its_launcher_it_goes_on_with_its_run(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launch: str
 ) -> None:
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "monday")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", launch)
     run = train(out=tmp_path / "run", **two_folders(pairs))  # it had died before it had a run
     before = (run / "log.jsonl").read_bytes()
     train(out=run, **two_folders(pairs))
@@ -206,6 +207,16 @@ def test_restarted_by_torchrun_it_goes_on_with_its_run(
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "tuesday")  # another launch, which was refused at first too
     with pytest.raises(RunError, match="already holds a run"):
         train(out=run, **two_folders(pairs))
+
+
+def test_a_launch_without_a_name_is_its_launchers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    assert launched() is None
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    ours = launched()
+    assert ours == launched()
+    monkeypatch.setattr("os.getppid", os.getpid)
+    assert launched() not in (None, ours)
 
 
 def test_without_out_each_run_gets_a_folder_of_its_own(

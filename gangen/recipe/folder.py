@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import platform
 import re
 import sys
 from pathlib import Path
@@ -18,22 +19,35 @@ from gangen.train.claims import claim_run
 MAY_CHANGE = {"out", "resume", "allow_changes", "track", "workers", "keep"}
 """Flags that change nothing of what is computed, so that a run may be resumed with others."""
 
-ADDED = {"compile": False, "draft": False, "early_share": 1.0}
+ADDED = {"compile": False, "draft": False, "early_share": 1.0, "norms": "hold"}
 """Flags that older runs do not know, at the value that leaves everything as it was for them."""
 
 _UNKNOWN = "did not exist when that run was started"
 
 
 def launched() -> str | None:
-    """What torchrun calls the launch that started this process, the same after it has started it again."""
-    name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
-    return None if name == "none" else name
+    """The launch that started this process, the same after it has started it again; None where none did.
+
+    It is what torchrun calls it. Where it has no name ("none"), as with `accelerate launch` or where addresses
+    are given, it is the launcher on this machine, by its number and when it began: it outlives the processes
+    that it starts again.
+    """
+    name = os.environ.get("TORCHELASTIC_RUN_ID")
+    if name != "none":
+        return name
+    launcher = os.getppid()
+    try:
+        # The 22nd field of proc(5): a number alone may be another program's by now, or in another container
+        begun = Path(f"/proc/{launcher}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        begun = "some time"
+    return f"{platform.node()}, process {launcher} of {begun}"
 
 
 def choose_folder(recipe: str, flags: Common) -> tuple[tuple[str, bool] | UserError, Claim | None]:
     """The run folder, and whether it is to be resumed; or the error, to be raised on every process.
 
-    Started again by `torchrun --max_restarts`, after one of its processes has died, a run goes on by itself.
+    Started again by its launcher (`--max_restarts`), after one of its processes has died, a run goes on by itself.
 
     Returns:
         What was chosen, and what keeps other trainings out of the folder for as long as it is kept.

@@ -87,7 +87,10 @@ class Checkpoints:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-            cause = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            lines = str(error).splitlines() or [""]
+            # torch begins with advice on how to execute what is in a file, and names at last what it met there
+            told = next((line.strip() for line in lines if "WeightsUnpickler error" in line), lines[0])
+            cause = f"{type(error).__name__}: {told}"
             raise RunError(
                 f"{path} cannot be read ({cause}). Move it away to go on from an older one, if there is one."
             ) from error
@@ -122,9 +125,10 @@ def snapshot(trainer: Trainer) -> dict[str, Any]:
     local = gather_object([{"random": _random_state(trainer), "meters": trainer.meters.state_dict()}])
     positions = gather_object([list(trainer.positions)])
     switcher = trainer.switcher
-    return {
+    state = {
         "format": FORMAT,
         "plan": trainer.plan.summary(),
+        "circumstances": circumstances(trainer),
         "world": trainer.accelerator.num_processes,
         "phase": trainer.phase_index,
         "step": trainer.step,
@@ -150,6 +154,24 @@ def snapshot(trainer: Trainer) -> dict[str, Any]:
         "log": trainer.journal.offset(),
         "timing": trainer.timing.offset(),
     }
+    return {key: _plain(value) for key, value in state.items()}
+
+
+def _plain(value: Any) -> Any:
+    """`value` with NumPy's numbers as Python's, which a rate or a callback's state may be: none are read back."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) is dict:
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
+
+
+def circumstances(trainer: Trainer) -> dict[str, Any]:
+    """What decides which samples a place in the row of all samples stands for, by names for a person."""
+    plan = trainer.plan
+    sized = [len(source) if hasattr(source, "__len__") else "a stream" for source in plan.sources]
+    sizes = [phase.batch_size or trainer.batch_size for phase in plan.phases]
+    return {"the seed": trainer.seed, "the batch size of each phase": sizes, "samples of each data set": sized}
 
 
 def restore(trainer: Trainer, state: dict[str, Any]) -> None:
@@ -190,8 +212,8 @@ def restore_local(trainer: Trainer, state: dict[str, Any]) -> None:
         trainer.turn, trainer.held = tuple(state["turn"]), state["held"]
         for name, steps in state["seats"].items():
             trainer.seats[name].steps = steps
-        if trainer.switcher:
-            trainer.switcher.load_state_dict(state["switcher"])
+    if trainer.switcher:
+        trainer.switcher.load_state_dict(state["switcher"])
     for callback, saved in zip(trainer.callbacks, state["callbacks"], strict=True):
         callback.load_state_dict(saved)
     rank = trainer.accelerator.process_index
@@ -209,10 +231,10 @@ def check_fits(trainer: Trainer, state: dict[str, Any], allow_changes: bool = Fa
     Args:
         trainer: with its plan.
         state: of the checkpoint.
-        allow_changes: phases of other lengths will do.
+        allow_changes: phases of other lengths will do, and other samples.
 
     Raises:
-        RunError: the phases, or the callbacks, are others.
+        RunError: the phases, the samples or the callbacks are others.
     """
     remedy = "Resume with the flags that the run was started with, or start a new one in another --out."
     old, new = state["plan"], trainer.plan.summary()
@@ -222,6 +244,13 @@ def check_fits(trainer: Trainer, state: dict[str, Any], allow_changes: bool = Fa
     if old != new and state["phase"] == len(old):
         raise RunError(
             f"the training is finished, so that longer phases would add nothing: {old}. Start a new one."
+        )
+    before, now = state.get("circumstances", {}), circumstances(trainer)  # older ones do not tell
+    changed = [f"{name} was {before[name]} and is {now[name]}" for name in before if before[name] != now[name]]
+    if changed and not allow_changes:
+        raise RunError(
+            "the checkpoint is of other samples, so that some would come twice and others never: "
+            f"{'; '.join(changed)}. Put it back, or go on all the same by fit(..., allow_changes=True). {remedy}"
         )
     world = trainer.accelerator.num_processes
     if state["world"] != world and trainer.accelerator.is_main_process:

@@ -166,15 +166,20 @@ def collate(samples: list[Any]) -> Any:
 
 def to_device(batch: Any, device: torch.device) -> Any:
     """`batch` with its tensors on `device`; tuples (named ones too), lists and dicts are followed."""
-    if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(to_device(item, device) for item in batch))
-    if isinstance(batch, (list, tuple)):
-        return type(batch)(to_device(item, device) for item in batch)
-    if isinstance(batch, dict):
-        return {key: to_device(value, device) for key, value in batch.items()}
-    return batch
+    return over_tensors(batch, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def over_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """`value` with its tensors changed; tuples (named ones too), lists and dicts are followed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(over_tensors(item, change) for item in value))
+    if isinstance(value, (list, tuple)):
+        return type(value)(over_tensors(item, change) for item in value)
+    if isinstance(value, dict):
+        return {key: over_tensors(item, change) for key, item in value.items()}
+    return value
 
 
 class _Row:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _CHANCE = 0x6EA17
 """Of what a loss draws while it is probed, beside the training's seed."""
 
+UNWATCHED = "unwatched"
+"""Stands among the diagnoses of a game whose losses cannot be probed."""
+
 _NOTED = 10
 """Steps before a probe in which gradients are looked at."""
 
@@ -88,18 +91,27 @@ class Health(Callback):
     def probe(self, trainer: Trainer) -> None:
         """Look now: log the numbers, and what they mean when they have meant it for a while."""
         # Every process has the same networks, is shown the same samples and sees the same.
-        self.latest = {**self._look(trainer), **{name: float(norm) for name, norm in self._norms.items()}}
+        try:
+            seen = self._look(trainer)
+        except Exception as error:  # a loss may do what a probe does not know of, and a watch ends no training
+            told = (str(error).splitlines() or [""])[0]
+            text = f"this game is not watched, since its losses cannot be probed ({type(error).__name__}: {told})"
+            self._tell(trainer, UNWATCHED, text)
+            return
+        self.latest = {**seen, **{name: float(norm) for name, norm in self._norms.items()}}
         self._first = {**self.latest, **self._first}
         trainer.log("health", **self.latest)
         for symptom in SYMPTOMS:
             shows = symptom.shows(self.latest, self._first)
             self._rows[symptom.name] = self._rows.get(symptom.name, 0) + 1 if shows else 0
             if self._rows[symptom.name] >= self.patience and symptom.name not in self.diagnoses:
-                self.diagnoses.append(symptom.name)
-                text = symptom.says(self.latest, self._first)
-                trainer.log("diagnosis", name=symptom.name, text=text)
-                if trainer.accelerator.is_main_process:
-                    sys.stderr.write(f"\nstep {trainer.total} of {trainer.phase.name!r}: {text}.\n")
+                self._tell(trainer, symptom.name, symptom.says(self.latest, self._first))
+
+    def _tell(self, trainer: Trainer, name: str, text: str) -> None:
+        self.diagnoses.append(name)
+        trainer.log("diagnosis", name=name, text=text)
+        if trainer.accelerator.is_main_process:
+            sys.stderr.write(f"\nstep {trainer.total} of {trainer.phase.name!r}: {text}.\n")
 
     def state_dict(self) -> dict[str, Any]:
         """What was seen in this phase."""
@@ -113,7 +125,8 @@ class Health(Callback):
         self._norms, self.diagnoses = dict(state["norms"]), list(state["diagnoses"])
 
     def _watches(self, trainer: Trainer) -> bool:
-        return trainer.switcher is not None and len(trainer.seats) == 2 and self.critic in trainer.seats
+        game = trainer.switcher is not None and len(trainer.seats) == 2 and self.critic in trainer.seats
+        return game and UNWATCHED not in self.diagnoses
 
     def _look(self, trainer: Trainer) -> dict[str, float]:
         critic = trainer.seats[self.critic]
@@ -196,8 +209,8 @@ class Probe:
         with torch.no_grad():
             output = network(*inputs, **named)
         if isinstance(output, Tensor):
-            output = output.detach().requires_grad_()
-            self.made.append(output)
+            self.made.append(output.detach().requires_grad_())
+            return self.made[-1].clone()  # which a loss may change in place, as it may what a network at rest made
         return output
 
 

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from gangen.errors import UserError
 from gangen.train.phase import Phase, Player
+from gangen.train.switcher import Switcher
 
 
 class Plan:
@@ -21,7 +22,8 @@ class Plan:
         sources: the data sets in the order of their first use.
 
     Raises:
-        ValueError: no phases, a phase without data, or one name for two networks.
+        ValueError: no phases, a phase without data, one name for two networks, or weights that two players of a
+            phase would both learn.
     """
 
     def __init__(self, phases: Sequence[Phase], data: Dataset[Any] | None) -> None:
@@ -32,11 +34,17 @@ class Plan:
         for player in self.players():
             if self.networks.setdefault(player.name, player.network) is not player.network:
                 raise ValueError(f"players named {player.name!r} have different networks")
+        for phase in self.phases:
+            _check_apart(phase.players)
         self.sources = list({id(source): source for source in map(self.data_of, self.phases)}.values())
 
     def players(self) -> Iterator[Player]:
         """Each `Player` object once, in the order of its first appearance."""
         return iter(dict.fromkeys(player for phase in self.phases for player in phase.players))
+
+    def switchers(self) -> Iterator[Switcher]:
+        """Each switcher once."""
+        return iter(dict.fromkeys(phase.switcher for phase in self.phases if phase.switcher))
 
     def key(self, player: Player) -> str:
         """A player's place in the plan: what its optimizer is saved under."""
@@ -60,3 +68,18 @@ class Plan:
             {"name": p.name, "players": [player.name for player in p.players], "steps": p.steps}
             for p in self.phases
         ]
+
+
+def _check_apart(players: Sequence[Player]) -> None:
+    """Refuse players that share weights to be learned: while one of them rests, the other could not learn them."""
+    learners: dict[int, str] = {}
+    for player in players:
+        held = {id(weight) for part in player.frozen for weight in part.parameters()}
+        for weight in player.network.parameters():
+            if weight.requires_grad and id(weight) not in held:
+                other = learners.setdefault(id(weight), player.name)
+                if other != player.name:
+                    raise ValueError(
+                        f"the networks of {other!r} and {player.name!r} share weights that both would learn. Make "
+                        "one network with one player of them, or freeze what they share for one of the two."
+                    )

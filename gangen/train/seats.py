@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from gangen.errors import RunError
 from gangen.nets.freezing import freeze, is_still, set_training
 from gangen.train.compiled import Backend, compiled
+from gangen.train.feed import over_tensors
 from gangen.train.optim import parameter_groups
 from gangen.train.phase import Player
 
@@ -55,6 +56,7 @@ class Seat:
             freeze(part, norms=player.norms)
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
         if not self.parameters:
+            self._thaw()
             raise ValueError(f"{player.name}: every weight is frozen, so there is nothing to learn")
         peak = player.lr[1] if isinstance(player.lr, tuple) else player.lr
         self.optimizer = optimizer or player.optimizer(parameter_groups(self.network, player.lr), peak)
@@ -104,6 +106,10 @@ class Seat:
         self.rest()
         for parameter in self.parameters:
             parameter.requires_grad_(True)
+        self._thaw()
+
+    def _thaw(self) -> None:
+        """Leave frozen only what was frozen before."""
         for module, mark in self._marks:
             module.frozen = mark  # type: ignore[assignment]  # see gangen.nets.freezing
         for parameter, flag in self._flags:
@@ -248,7 +254,7 @@ class _View:
             return self._shared.output(self._seat, inputs, named)
         # The other player learns from this output, whatever the loss that asks for it first needs it for.
         with learning(self._seat), torch.enable_grad():
-            return _detach(self._shared.output(self._seat, inputs, named))
+            return over_tensors(self._shared.output(self._seat, inputs, named), Tensor.detach)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._seat.network, name)
@@ -286,14 +292,6 @@ def _has_graph(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return any(map(_has_graph, value))
     return isinstance(value, Tensor) and value.requires_grad
-
-
-def _detach(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach()
-    if isinstance(value, (list, tuple)):
-        return type(value)(_detach(item) for item in value)
-    return value
 
 
 @torch.no_grad()

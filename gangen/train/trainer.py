@@ -131,8 +131,8 @@ class Trainer:
         Args:
             phases: what is played.
             resume: go on, rather than refuse a folder that holds a training.
-            allow_changes: go on in phases of other lengths too; those of the players' rates and losses are never
-                looked at.
+            allow_changes: go on in phases of other lengths, or with another seed, batch size or number of samples,
+                too; the players' rates and losses are never looked at.
 
         Returns:
             How many steps were played now: 0 where there was nothing left to do.
@@ -155,12 +155,12 @@ class Trainer:
                 self.averages[player.name] = Average(player.network)
         set_seed(self.seed, self.accelerator.process_index)
         with claimed(self.run, self.accelerator, resume=resume):
-            call(self.callbacks, "on_fit_start", self)
+            call([*self.plan.switchers(), *self.callbacks], "on_fit_start", self)
             state = self._open(resume, allow_changes)
             begun = self.total
             with Interruption() as self._interruption:
                 self._play_all(state)
-        call(self.callbacks, "on_fit_end", self)
+        call([*self.plan.switchers(), *self.callbacks], "on_fit_end", self)
         return self.total - begun
 
     def _play_all(self, state: dict[str, Any] | None) -> None:
@@ -217,10 +217,12 @@ class Trainer:
         """Play the phase at hand, from where `state` left it."""
         if state and self.step == 0:
             checkpoint.restore_local(self, state)
-        self._begin()
         try:
+            self._begin()
             if state and self.step > 0:
                 checkpoint.restore_local(self, state)
+            if state:
+                state.clear()  # its weights and optimizers would stay in memory beside those that learn
             source = self.plan.source_of(self.phase)
             while self.step < self.phase.steps:
                 self._terms = take_turn(self)
@@ -247,9 +249,9 @@ class Trainer:
             key = self.plan.key(player)
             scaler = self.scalers.get(player.name)
             seat = Seat(player, accelerator, self.optimizers.get(key), scaler, self.compile)
+            self.seats[player.name], self.optimizers[key] = seat, seat.optimizer
             if key in self.saved_optimizers:
                 seat.take_back(self.saved_optimizers.pop(key))
-            self.seats[player.name], self.optimizers[key] = seat, seat.optimizer
         self.feed = Feed(
             self.plan.data_of(phase),
             phase.batch_size or self.batch_size,
@@ -333,7 +335,8 @@ class Trainer:
         for seat in self.seats.values():
             seat.leave()
         self.seats = {}
-        self.feed.close()
+        if hasattr(self, "feed"):  # not where the very first could not be opened
+            self.feed.close()
 
     def watchers(self) -> list[Callback]:
         """Who is told of events, in this order."""

@@ -179,7 +179,9 @@ class Validation(Callback):
             "total": trainer.total,
             **self.latest,
         }
-        weights = {k: v.contiguous() for k, v in shown(trainer, self.player).state_dict().items()}
+        # Copies, since safetensors takes no tensors that share memory, as tied weights do
+        states = shown(trainer, self.player).state_dict()
+        weights = {name: tensor.to("cpu", copy=True).contiguous() for name, tensor in states.items()}
         with replacing(trainer.run / "checkpoints" / "best.safetensors") as path:
             path.write_bytes(save(weights, metadata={"gangen": json.dumps(about)}))
 

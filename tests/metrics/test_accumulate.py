@@ -33,6 +33,15 @@ def test_means_weigh_every_picture_alike_whatever_the_batches():
     assert list(whole.compute()) == [metric.name for metric in STANDARD] == list(whole.protocols)
 
 
+def test_what_a_training_rounds_to_costs_no_digits():
+    output, target = noise(2, 3, 32, 32), noise(2, 3, 32, 32, seed=1)
+    exact, rounded = Metrics(), Metrics()
+    exact.update(output, target)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded.update(output, target)
+    assert rounded.compute() == exact.compute()
+
+
 def test_processes_add_up_and_fillers_do_not_count():
     output, target = noise(4, 3, 16, 16), noise(4, 3, 16, 16, seed=1)
     output[3] = float("nan")

@@ -200,3 +200,50 @@ def test_accuracy_needs_no_threshold(real: Iterable[float], fake: Iterable[float
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="pictures 2 or more"):
         Health(pictures=1)
+
+
+class Several(nn.Module):
+    """A critic that judges at two scales, which a probe does not know of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine, self.coarse = critic(), critic()
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [self.fine(x), self.coarse(nn.functional.avg_pool2d(x, 2, stride=1))]
+
+
+def test_a_game_that_cannot_be_probed_goes_on_and_that_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def tell(nets: Any, batch: Any) -> dict[str, Tensor]:
+        fake = nets.generator(batch.input)
+        pairs = zip(nets.critic(batch.target), nets.critic(fake.detach()), strict=True)
+        return {"adversarial": sum((hinge.critic(real, made) for real, made in pairs), torch.zeros(()))}
+
+    def persuade(nets: Any, batch: Any) -> dict[str, Tensor]:
+        said = nets.critic(nets.generator(batch.input))
+        return {"adversarial": sum((hinge.generator(each) for each in said), torch.zeros(()))}
+
+    players = [Player("critic", Several(), tell), Player("generator", Painter(), persuade)]
+    phase = Phase("game", players, 12, switcher=Alternate(critic=1, generator=1))
+    toy_trainer(tmp_path, Health(every=2)).fit([phase])
+    (diagnosis,) = told(tmp_path, "diagnosis")
+    assert diagnosis["name"] == "unwatched"
+    assert "'list' object has no attribute 'detach'" in diagnosis["text"]
+    assert capsys.readouterr().err.count("is not watched") == 1
+    assert told(tmp_path, "end")
+
+
+def test_what_a_loss_changes_in_place_may_be_probed(tmp_path: Path) -> None:
+    def tell(nets: Any, batch: Any) -> dict[str, Tensor]:
+        return critic_terms(nets.critic, batch.target, nets.generator(batch.input).clamp_(-0.5, 0.5), hinge)
+
+    def persuade(nets: Any, batch: Any) -> dict[str, Tensor]:
+        return {"adversarial": hinge.generator(nets.critic(nets.generator(batch.input)))}
+
+    players = [Player("critic", critic(), tell), Player("generator", Painter(), persuade)]
+    phase = Phase("game", players, 4, switcher=Alternate(critic=1, generator=1))
+    toy_trainer(tmp_path, Health(every=2)).fit([phase])
+    assert len(told(tmp_path, "health")) == 2
+    assert not [each for each in told(tmp_path, "diagnosis") if each["name"] == "unwatched"]

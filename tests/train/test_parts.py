@@ -1,18 +1,21 @@
 """The loop's small parts: schedules, averages, optimizers, launch checks, plain mistakes."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from gangen.errors import UserError
-from gangen.train import Adaptive, Alternate, Phase, Player
+from gangen.nets import is_frozen
+from gangen.train import Adaptive, Alternate, Callback, Phase, Player
 from gangen.train.ema import Average
 from gangen.train.launch import check_connected
 from gangen.train.optim import adam, parameter_groups
+from gangen.train.plan import Plan
 from gangen.train.schedule import constant, flat_cosine, one_cycle
-from tests.train.toys import Game, imitate, toy_trainer
+from tests.train.toys import Game, Toys, imitate, toy_trainer
 
 
 def test_one_cycle_rises_to_the_peak_and_falls_to_nothing() -> None:
@@ -35,8 +38,6 @@ def test_the_players_rate_follows_the_phase() -> None:
     rates: list[float] = []
     game = Game(steps=(4, 0, 0))
     trainer = toy_trainer(log_every=1)
-
-    from gangen.train import Callback
 
     class Watch(Callback):
         def on_log(self, trainer, record):  # type: ignore[no-untyped-def]
@@ -123,3 +124,29 @@ def test_the_vectors_of_spectral_norm_are_copied_since_their_mean_is_too_short()
     assert ours._v.norm().item() == pytest.approx(1.0, rel=1e-5)
     original = average.network.parametrizations.weight.original
     assert not torch.equal(original, network.parametrizations.weight.original)
+
+
+def test_players_that_would_learn_the_same_weights_are_refused() -> None:
+    game = Game()
+    double = nn.Sequential(game.critic[0], nn.Conv2d(8, 1, 1))
+    judging, also = game.expert, Player("also", double, imitate)
+    with pytest.raises(ValueError, match=r"'critic' and 'also' share weights that both would learn"):
+        toy_trainer().fit([Phase("play", [judging, also], 1)])
+    Plan([Phase("play", [judging, Player("also", double, imitate, frozen=[double[0]])], 1)], Toys())
+
+
+def test_a_phase_that_cannot_begin_leaves_the_networks_able_to_learn() -> None:
+    class Failing(Callback):
+        def on_phase_start(self, trainer: Any) -> None:
+            raise MemoryError("no room for a grid")
+
+    game = Game(steps=(1, 0, 0))
+    game.phases[0].players[0].frozen = [game.generator.body]
+    with pytest.raises(MemoryError):
+        toy_trainer(None, Failing()).fit(game.phases)
+    assert all(weight.requires_grad for weight in game.generator.parameters())
+    game.phases[0].players[0].frozen = [game.generator]
+    with pytest.raises(ValueError, match="every weight is frozen"):
+        toy_trainer().fit(game.phases)
+    assert all(weight.requires_grad for weight in game.generator.parameters())
+    assert not is_frozen(game.generator)

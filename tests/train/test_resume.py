@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from gangen.errors import RunError
 from gangen.train import Adaptive, Alternate, Callback, Interrupted, Phase, Player, Together
 from tests.forked import forked
-from tests.train.toys import Game, differences, toy_trainer
+from tests.train.toys import Game, Toys, differences, imitate, toy_trainer
 
 STEPS = (8, 6, 12)
 
@@ -338,3 +339,100 @@ def test_a_checkpoint_of_another_network_says_so_in_one_line(tmp_path: Path) -> 
     with pytest.raises(RunError, match=r"is another network \(.*gangen that made it, or start") as told:
         toy_trainer(tmp_path, Callback()).fit(game.phases, resume=True)
     assert "\n" not in str(told.value)
+
+
+class Counting(Alternate):
+    """Counts the steps of all phases that it is the switcher of."""
+
+    def __init__(self) -> None:
+        super().__init__(critic=1, generator=1)
+        self.count, self.heard = 0, []  # type: ignore[var-annotated]
+
+    def on_fit_start(self, trainer: Any) -> None:
+        self.heard.append("start")
+
+    def on_fit_end(self, trainer: Any) -> None:
+        self.heard.append("end")
+
+    def on_step_end(self, trainer: Any) -> None:
+        self.count += 1
+        super().on_step_end(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count = state["count"]
+
+
+def test_what_a_switcher_of_two_phases_keeps_survives_a_cut_between_them(tmp_path: Path) -> None:
+    def phases(switcher: Counting) -> list[Phase]:
+        game = Game(switcher)
+        return [Phase(name, [game.expert, game.artist], 4, switcher=switcher) for name in ("first", "second")]
+
+    with pytest.raises(ConnectionError):
+        toy_trainer(tmp_path, Cut(5), save_every=0).fit(phases(Counting()))
+    switcher = Counting()
+    toy_trainer(tmp_path, Callback(), save_every=0).fit(phases(switcher), resume=True)
+    assert (switcher.count, switcher.heard) == (8, ["start", "end"])
+
+
+def test_numbers_of_numpy_survive(tmp_path: Path) -> None:
+    """A rate out of `np.logspace` is a float to all but the checkpoint."""
+
+    class Noting(Callback):
+        noted: Any = np.float64(2.5)
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"noted": [self.noted]}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            (self.noted,) = state["noted"]
+
+    def phases() -> list[Phase]:
+        game = Game()
+        alone = Player("generator", game.generator, imitate, lr=np.logspace(-3, -2, 3)[1])
+        return [Phase("alone", [alone], 6)]
+
+    with pytest.raises(ConnectionError):
+        toy_trainer(tmp_path, Noting(), Cut(4)).fit(phases())
+    noting = Noting()
+    noting.noted = None
+    assert toy_trainer(tmp_path, noting, Callback()).fit(phases(), resume=True) == 3
+    assert noting.noted == 2.5
+
+
+def test_what_cannot_be_read_back_is_named(tmp_path: Path) -> None:
+    class Foreign(Callback):
+        def state_dict(self) -> dict[str, Any]:
+            return {"path": Path("somewhere")}
+
+    toy_trainer(tmp_path, Foreign()).fit(Game(steps=(2, 0, 0)).phases)
+    with pytest.raises(RunError, match=r"step-00000002\.pt cannot be read \(UnpicklingError: .*pathlib"):
+        toy_trainer(tmp_path, Foreign()).fit(Game(steps=(2, 0, 0)).phases, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"seed": 5}, "the seed was 0 and is 5"),
+        ({"batch_size": 2}, r"the batch size of each phase was \[4\] and is \[2\]"),
+        ({"data": Toys(7)}, r"samples of each data set was \[10\] and is \[7\]"),
+    ],
+    ids=["seed", "batch size", "data"],
+)
+def test_a_place_among_other_samples_is_refused_unless_that_is_allowed(
+    tmp_path: Path, options: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConnectionError):
+        toy_trainer(tmp_path, Cut(4)).fit(Game(steps=(6, 0, 0)).phases)
+
+    def other() -> Any:
+        trainer = toy_trainer(tmp_path, Callback())
+        for name, value in options.items():
+            setattr(trainer, name, value)
+        return trainer
+
+    with pytest.raises(RunError, match=rf"of other samples.*{told}"):
+        other().fit(Game(steps=(6, 0, 0)).phases, resume=True)
+    assert other().fit(Game(steps=(6, 0, 0)).phases, resume=True, allow_changes=True) == 3

@@ -169,10 +169,12 @@ def test_a_process_that_dies_ends_the_job_with_its_message(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("addressed", [False, True], ids=["standalone", "at a port, as accelerate launch does"])
 def test_restarted_by_the_launcher_it_goes_on_by_itself(
-    script: Path, tmp_path: Path, whole: dict[str, Any]
+    script: Path, tmp_path: Path, whole: dict[str, Any], addressed: bool
 ) -> None:
-    with started(command(script, tmp_path / "cut", "once", *TWO, "--max_restarts=1")) as job:
+    how = ("--nproc_per_node=2", f"--master_port={free_port()}") if addressed else TWO
+    with started(command(script, tmp_path / "cut", "once", *how, "--max_restarts=1")) as job:
         output = job.ends(120)
     assert job.code == 0, output[-3000:]
     assert (tmp_path / "once").exists()
@@ -238,12 +240,15 @@ def test_one_process_goes_on_where_two_were_stopped_and_says_what_is_not_exact(
     assert after["positions"] == [before["positions"][0] + 2 * (26 - before["total"])]
 
 
-@pytest.mark.slow
-def test_two_machines_end_as_two_processes_of_one(script: Path, tmp_path: Path, whole: dict[str, Any]) -> None:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    there = f"--rdzv_endpoint=127.0.0.1:{port}"
+        return int(free.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_two_machines_end_as_two_processes_of_one(script: Path, tmp_path: Path, whole: dict[str, Any]) -> None:
+    there = f"--rdzv_endpoint=127.0.0.1:{free_port()}"
     node = ["--nnodes=2", "--nproc_per_node=1", "--rdzv_backend=c10d", "--rdzv_id=two", there]
     line = command(script, tmp_path / "two", "none", *node)
     with started(line) as first, started(line) as second:

@@ -1,16 +1,33 @@
 """Who moves, who holds still, and what is shared."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
 
-from gangen.losses import critic_terms, hinge
+from gangen.losses import critic_terms, hinge, l1
 from gangen.nets import freeze
 from gangen.train import Adaptive, Alternate, Callback, Phase, Player, Switcher, Together
 from gangen.train.optim import adam, sgd
-from tests.train.toys import Game, bits, differences, imitate, judge, persuade, toy_trainer
+from tests.train.toys import (
+    Game,
+    ToyGenerator,
+    bits,
+    differences,
+    imitate,
+    judge,
+    persuade,
+    toy_critic,
+    toy_trainer,
+)
+
+
+class Answer(NamedTuple):
+    """A picture, and something else."""
+
+    picture: Tensor
+    other: int
 
 
 class Stillness(Callback):
@@ -114,6 +131,32 @@ def test_a_critic_that_forgets_to_detach_teaches_the_generator_nothing() -> None
         toy_trainer().fit([Phase("play", [alone, critic], 3, switcher=switcher)])
         weights.append(bits(game.generator))
     assert differences(*weights) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "picture"),
+    [
+        (lambda made: {"picture": made}, lambda answer: answer["picture"]),
+        (lambda made: Answer(made, 1), lambda answer: answer.picture),
+        (lambda made: [made], lambda answer: answer[0]),
+    ],
+    ids=["dict", "named tuple", "list"],
+)
+def test_answers_of_several_parts_are_shared_detached(answer: Any, picture: Any) -> None:
+    class Artist(ToyGenerator):
+        def forward(self, x: Tensor) -> Any:
+            return answer(super().forward(x))
+
+    def imitating(nets: Any, batch: Any) -> dict[str, Tensor]:
+        return {"pixel": l1(picture(nets.generator(batch.input)), batch.target)}
+
+    def careless(nets: Any, batch: Any) -> dict[str, Tensor]:
+        return {"adversarial": nets.critic(picture(nets.generator(batch.input))).mean()}
+
+    artist = Artist()
+    players = [Player("generator", artist, imitating), Player("critic", toy_critic(), careless)]
+    toy_trainer().fit([Phase("play", players, 2, switcher=Together())])
+    assert artist.calls == 2
 
 
 @pytest.mark.parametrize("switcher", [None, Alternate(critic=1, generator=1), Together()])

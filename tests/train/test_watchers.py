@@ -109,6 +109,22 @@ class Shifted(Grey):
         return Batch(-torch.ones(3, 8, 8), torch.ones(3, 8, 8), str(index))
 
 
+def test_the_best_weights_may_be_tied(tmp_path: Path) -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+            self.second.weight = self.first.weight
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(self.first(x))
+
+    network = Tied()
+    watch = Validation(Grey(), [L1], every=1, best="l1")
+    toy_trainer(tmp_path, watch).fit([Phase("alone", [Player("generator", network, imitate)], 1)])
+    Tied().load_state_dict(load_file(tmp_path / "checkpoints" / "best.safetensors"))
+
+
 def test_the_best_record_survives_an_interruption(tmp_path: Path) -> None:
     watch = Validation(Grey(), [L1], best="l1")
     watch.load_state_dict({"record": 0.1, "latest": {"l1": 0.1}})
