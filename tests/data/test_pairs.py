@@ -29,6 +29,15 @@ def opened(root, **options):
     return open_pairs(root, input_folder="sketch", target_folder="color", size=16, **options)
 
 
+def divided(folder):
+    """Pairs in train/ and val/, which lie outside the folders of inputs and targets, or inside; names of both."""
+    for part, names in (("train", ["1.png", "2.png"]), ("val", ["1.png"])):
+        for side in ("sketch", "color"):
+            write(folder / "outside" / part / side, names)
+            write(folder / "inside" / side / part, names)
+    return "outside", "inside"
+
+
 def test_pairs_are_made_by_name_whatever_the_suffix(paired):
     train, val = opened(paired, validation=0.3)
     both = samples(train) | samples(val)
@@ -44,11 +53,7 @@ def test_pairs_are_made_by_name_whatever_the_suffix(paired):
 
 
 def test_folders_for_training_and_validation_are_obeyed(tmp_path):
-    for part, names in (("train", ["1.png", "2.png"]), ("val", ["1.png"])):
-        for side in ("sketch", "color"):
-            write(tmp_path / "outside" / part / side, names)
-            write(tmp_path / "inside" / side / part, names)
-    for layout in ("outside", "inside"):
+    for layout in divided(tmp_path):
         train, val = opened(tmp_path / layout)
         assert list(samples(train)) == ["1", "2"]
         assert list(samples(val)) == ["1"]
@@ -309,11 +314,7 @@ def test_absolute_folders_are_not_both_for_training_and_for_validation(tmp_path)
 
 
 def test_all_of_a_data_set_are_its_samples_for_training_and_those_for_validation(tmp_path):
-    for part, names in (("train", ["1.png", "2.png"]), ("val", ["1.png"])):
-        for side in ("sketch", "color"):
-            write(tmp_path / "outside" / part / side, names)
-            write(tmp_path / "inside" / side / part, names)
-    for layout in ("outside", "inside"):
+    for layout in divided(tmp_path):
         _, everything = opened(tmp_path / layout, validation_folder=tmp_path / layout)
         assert list(samples(everything)) == ["train/1", "train/2", "val/1"]
 
