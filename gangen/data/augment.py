@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
+from torchvision.tv_tensors import Mask
 
 from gangen.errors import DataError
 
@@ -228,10 +229,14 @@ def _largest(width: int, height: int, size: Size, share: float = 1.0) -> tuple[i
 
 def _cut(picture: Any, top: int, left: int, rows: int, columns: int, size: Size) -> Any:
     out = [size, size] if isinstance(size, int) else list(size)
-    # For a mask torchvision takes the nearest pixel, whatever interpolation is asked for.
-    return F.resized_crop(
-        picture, top, left, rows, columns, out, interpolation=InterpolationMode.BICUBIC, antialias=True
-    )
+    if not isinstance(picture, Mask):
+        return F.resized_crop(
+            picture, top, left, rows, columns, out, interpolation=InterpolationMode.BICUBIC, antialias=True
+        )
+    # What torchvision takes for the nearest pixel of a mask lies up to half a pixel of `out` above and left of it,
+    # where pictures are not
+    part = F.crop(picture, top, left, rows, columns).as_subclass(torch.Tensor)
+    return Mask(F.resize(part[None], out, interpolation=InterpolationMode.NEAREST_EXACT)[0])
 
 
 def _check_size(size: Size) -> None:

@@ -139,8 +139,8 @@ class FineTuneFlags(Flags):
     epochs: int | None = None
     """Passes over the data in which all learns."""
     lr: float = 2e-3
-    """Peak learning rate of the head while the body is held; half of it afterwards, and a hundredth of that in the
-    first layers."""
+    """Peak learning rate of the head while the body is held; half of it afterwards, and a hundredth of that in a
+    pretrained body's first layers."""
     norms: Norms = "learn"
     """What the body's normalisation layers do while it is held: learn, or adapt their statistics alone, which is
     quicker, or hold still, and from then on too."""
@@ -166,7 +166,9 @@ class FineTuneFlags(Flags):
             frozen_epochs=self.frozen_epochs if pretrained else 0,
             epoch=epoch,
             lr=self.lr,
-            norms=self.norms if pretrained else "learn",  # random ones know nothing that could be kept
+            # Random weights know nothing that could be kept
+            ratio=100.0 if pretrained else 1.0,
+            norms=self.norms if pretrained else "learn",
             ema=self.ema,
         )
 

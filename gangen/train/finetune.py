@@ -47,7 +47,7 @@ def fine_tune(
         epoch: steps that a pass over the data takes; see `steps_of`.
         frozen_epochs: passes in which the body is held; 0 leaves that phase out.
         lr: peak learning rate of the first phase.
-        ratio: how many times the last layers learn faster than the first ones.
+        ratio: how many times the last layers learn faster than the first ones; 1 suits random weights.
         frozen: parts that are held in the first phase; the network's body when None.
         norms: what normalisation layers of the held parts do meanwhile. "learn": all that they do otherwise, as in
             fastai. "adapt": their statistics follow the new pictures while their weights are held, which costs no

@@ -234,3 +234,21 @@ def test_labels_that_lie_across_are_told_of_the_cameras_note(tmp_path):
     Image.open(path).save(path, exif=exif)
     with pytest.raises(DataError, match=r"EXIF says to turn the picture; turn the labels too"):
         open_masks(tmp_path, size=(30, 40))[0][0]
+
+
+@pytest.mark.parametrize("size", [16, 17, 30])
+def test_masks_lie_where_their_pictures_do(tmp_path, size):
+    """Stripes of 8 pixels, as light in the picture as their level says, whose edges reducing must not part."""
+    levels = np.tile(np.repeat(np.array([0, 2], np.uint8), 8), (64, 4))
+
+    def labels(number):
+        return Image.fromarray(levels)
+
+    make(tmp_path, names=("a",), labels=labels)
+    for part in ("train", "val"):
+        (tmp_path / part / "images" / "a.jpg").unlink()
+        Image.fromarray(levels * 127).convert("RGB").save(tmp_path / part / "images" / "a.png")
+    _, held_out = open_masks(tmp_path, size=size)
+    light = held_out[0].input.mean(0) > 0
+    assert light.float().mean().item() == pytest.approx(0.5, abs=0.05)
+    assert (light == (held_out[0].target == 2)).all()

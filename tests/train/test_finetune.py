@@ -29,6 +29,7 @@ from gangen.nets import (
     unfreeze,
 )
 from gangen.nets.groups import body_of
+from gangen.recipe.flags import FineTuneFlags
 from gangen.train import Callback, NoGan, Player, Trainer, alike, fine_tune, lr_find, nogan_phases, steps_of
 from gangen.train.lr_find import _steepest, _valley
 from gangen.train.optim import parameter_groups, spread
@@ -116,6 +117,16 @@ def test_in_nogan_a_pretrained_bodys_first_layers_learn_by_the_early_share(
     assert sorted(given) == pytest.approx(sorted(rates))
     others = [player.lr for phase in phases for player in phase.players if phase.name != "generator"]
     assert all(isinstance(rate, float) for rate in others)
+
+
+@pytest.mark.parametrize(("pretrained", "rates"), [(True, {1e-5, 1e-4, 1e-3}), (False, {1e-3})])
+def test_a_recipe_spares_the_first_layers_of_a_pretrained_body_alone(pretrained: bool, rates: set[float]) -> None:
+    body = Body("resnet18")
+    body.initial = {**body.initial, "kind": "file" if pretrained else "none"}
+    net = Classifier(body, ClassHead(2))
+    *_, whole = FineTuneFlags(lr=2e-3, epochs=1).phases(net, tell, body, 1)
+    given = {group["lr"] for group in parameter_groups(net, whole.players[0].lr)}
+    assert sorted(given) == pytest.approx(sorted(rates))
 
 
 def test_without_an_early_share_the_weights_are_in_as_few_groups_as_checkpoints_of_before_have() -> None:
