@@ -185,12 +185,16 @@ def tune_fastai(learner: Any, settings: Settings, ignored: int | None = None) ->
     return seconds, fastai_answers(learner, ignored)
 
 
-def fastai_variations(settings: Settings) -> list[Any]:
-    """fastai's transforms that vary pictures as gangen's `Augment` does: mirrored, enlarged, lit."""
+def fastai_variations(settings: Settings, size: tuple[int, int] | None = None) -> list[Any]:
+    """fastai's transforms that vary pictures as gangen's `Augment` does: mirrored, enlarged, lit.
+
+    With a `size` they reduce larger pictures to that height and width at the same time, so that what is enlarged
+    is not made of what was reduced before: "presizing" (fastai's book, chapter 5).
+    """
     from fastai.vision import all as fastai
 
     varied = [
-        fastai.Flip(p=0.5),
+        fastai.Flip(p=0.5, size=size),
         fastai.Zoom(min_zoom=1.0, max_zoom=settings.zoom, p=1.0),
         fastai.Brightness(settings.lighting, p=1.0),
         fastai.Contrast(settings.lighting, p=1.0),
