@@ -4,7 +4,7 @@ A pretrained body, average and maximum pooling, and two linear layers. First the
 learns, then all of it, the first layers more slowly than the last (fastai's `fine_tune`).
 
 With no flags it learns to tell faces from other things, on 200 small grey pictures that ship with scikit-image,
-and takes half a minute on two CPU cores. With your own pictures:
+and takes about a minute on two CPU cores. With your own pictures:
 
     in folders named like their classes    --data FOLDER (or train/ and val/ in it)
     in a table of picture and class        --data FOLDER --table classes.csv

@@ -1,9 +1,9 @@
 """Colour grey photographs.
 
 The generator sees lightness (L* of CIELAB), answers with chroma (a and b), and keeps the lightness exactly; a
-picture of any size keeps all of its detail. First it learns alone, on small pictures and then on larger ones; then
-the critic alone learns to tell its colours from real ones; then both play for a short while ("NoGAN", Antic 2019),
-which gives back the colours that a regression, in doubt, leaves pale.
+picture of any size keeps all of its detail. First it learns alone, on smaller pictures at first where --size
+allows; then the critic alone learns to tell its colours from real ones; then both play for a short while ("NoGAN",
+Antic 2019), which gives back the colours that a regression, in doubt, leaves pale.
 
 With no flags it learns on photographs that ship with scikit-image and takes about 5 minutes on two CPU
 cores. With your own colour photographs: --data FOLDER; their grey versions are made for you.

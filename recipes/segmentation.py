@@ -110,7 +110,7 @@ def main(flags: Segmentation) -> None:
         PatchCritic(len(classes), condition_channels=3, width=32, layers=2),
         likeness,
         steps=(epoch if flags.adversarial_epochs else 0, flags.adversarial_epochs * epoch),
-        lr=(flags.lr / 2000, flags.lr / 20),
+        lr=(flags.lr / 20 / flags.ratio(body), flags.lr / 20),
         fool=flags.fool,
         switcher=Together(),
         judged=lambda logits, batch: label_maps(logits, batch.target),

@@ -4,7 +4,7 @@ Both pictures pass through one pretrained body, and a head looks at how their fe
 body is held and only the head learns, then all of it, the first layers more slowly than the last.
 
 With no flags it learns to tell whether two crops are of one photograph, with those that ship with scikit-image,
-and takes less than a minute on two CPU cores. With your own pictures, in a folder for each person or thing:
+and takes about a minute on two CPU cores. With your own pictures, in a folder for each person or thing:
 
     --data FOLDER
 

@@ -22,9 +22,9 @@ def pack(
     """Pack a folder of pictures into a few large files (shards), which storage and networks like better than
     millions.
 
-    The pictures go in as they are. What lies in train/ and val/ stays apart. Every recipe's --data takes the
-    shards, from a folder or a URL, and trains on them as on the folder, to the bit; WebDataset's own tools read
-    them too.
+    The pictures go in as they are. What lies in train/ and val/ stays apart. The --data of every recipe that
+    learns from pictures or pairs, not from labels, takes the shards, from a folder or a URL, and trains on them as
+    on the folder, to the bit; WebDataset's own tools read them too.
 
     Example: gangen pack openmoji --input-folder sketch --target-folder color --out shards
 

@@ -45,7 +45,7 @@ def pack(
     shard_size: int = 256 * 2**20,
     each: Callable[[], object] = lambda: None,
 ) -> Packed:
-    """Write the pictures of a folder as shards with an index, which `open_pairs` and every recipe's --data take.
+    """Write the pictures of a folder as shards with an index, for `open_pairs` and the recipes without labels.
 
     The files go in as they are, in the order of their names, so that equal folders give equal shards. What is for
     validation (see `open_pairs`) stays apart: train-00000.tar, val-00000.tar, and so on; without such a folder all

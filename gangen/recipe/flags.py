@@ -33,7 +33,8 @@ class Common:
     seed: int = 0
     """Seed of everything random. Two runs with equal flags on one machine are equal."""
     resume: bool = False
-    """Go on with the run in --out from its last checkpoint, as if it had not been interrupted."""
+    """Go on from the last checkpoint of the run in --out, or without it of the recipe's newest in runs/, as if it
+    had not been interrupted."""
     allow_changes: bool = False
     """Resume with other flags than the run was started with. They are listed, and kept in config.json."""
     track: tuple[str, ...] = ()
@@ -143,11 +144,16 @@ class FineTuneFlags(Flags):
     pretrained body's first layers."""
     norms: Norms = "learn"
     """What the body's normalisation layers do while it is held: learn, or adapt their statistics alone, which is
-    quicker, or hold still, and from then on too."""
+    quicker, or hold still, and in the phase after it too."""
     ema: float = 0.0
     """Decay of the moving average of the weights, such as 0.99; 0 for none."""
     jitter: float = 0.2
     """How far brightness, contrast and saturation vary in training, as a share up and down."""
+
+    @staticmethod
+    def ratio(body: Body) -> float:
+        """How many times the last layers learn faster than the first: random ones know nothing to be spared."""
+        return 100.0 if _pretrained(body) else 1.0
 
     def phases(self, network: nn.Module, loss: Loss, body: Body, epoch: int) -> list[Phase]:
         """The phases that the flags describe; the player is named "network".
@@ -158,7 +164,7 @@ class FineTuneFlags(Flags):
             body: with its weights.
             epoch: steps of a pass over the data.
         """
-        pretrained = body.initial["kind"] != "none"
+        pretrained = _pretrained(body)
         return fine_tune(
             network,
             loss,
@@ -166,11 +172,14 @@ class FineTuneFlags(Flags):
             frozen_epochs=self.frozen_epochs if pretrained else 0,
             epoch=epoch,
             lr=self.lr,
-            # Random weights know nothing that could be kept
-            ratio=100.0 if pretrained else 1.0,
+            ratio=self.ratio(body),
             norms=self.norms if pretrained else "learn",
             ema=self.ema,
         )
+
+
+def _pretrained(body: Body) -> bool:
+    return bool(body.initial["kind"] != "none")
 
 
 def check_ranges(flags: Common) -> None:

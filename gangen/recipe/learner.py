@@ -57,8 +57,8 @@ class Learner:
         learner.predict("street.jpg").save("mask.png")
         learner.show_results().save("results.png")
 
-    Everything that a recipe's run folder holds is in `run`: the log, checkpoints, sample grids, the pipeline and
-    the report.
+    What a recipe's run folder holds is in `run`: the log, checkpoints, sample grids, the pipeline and the report,
+    but no config.json.
 
     Args:
         data: for training and for validation, as `open_masks`, `open_classes` or `open_same` give them.

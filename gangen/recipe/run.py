@@ -243,7 +243,8 @@ def main(recipe: Callable[[F], None], flags: type[F], description: str | None) -
     except UserError as error:
         sys.exit(_told(f"error: {error}", 2))
     except Interrupted as stop:
-        sys.exit(_told("Saved. The same command with --resume and --out goes on from here.", int(stop.code or 1)))
+        saved = "Saved. The same command with --resume goes on from here, with --out if newer runs are beside it."
+        sys.exit(_told(saved, int(stop.code or 1)))
 
 
 def _told(text: str, code: int) -> int:
