@@ -13,9 +13,10 @@ from torch import Tensor
 
 from gangen import images, weights
 from gangen.data import DRAWN, Files, Pairs, Whole, match_folders, open_folder, open_pairs
+from gangen.data.readable import patiently
 from gangen.data.sets import knows_pairs
 from gangen.data.sources import Halves
-from gangen.errors import DataError, PictureError, UserError
+from gangen.errors import DataError, PictureError, StorageError, UserError
 from gangen.loading import find_pipeline
 from gangen.metrics import Measure, Result, SetMetric, divided, judge, judge_sets
 from gangen.pipeline import Pipeline
@@ -144,7 +145,9 @@ def evaluate_run(
             for index in range(first, min(first + batch_size, len(pairs))):
                 # A data set gives the next sample in place of one that it cannot read, which would count twice.
                 try:
-                    pairs.source.read(index)
+                    patiently(pairs.source.read, index)
+                except StorageError:
+                    raise  # what could be read later shall not be missing from a result
                 except PictureError as error:
                     done.skipped.append(str(error))
                 else:
@@ -250,7 +253,9 @@ def _read(files: Files, factor: int, skipped: list[str]) -> Iterator[tuple[str, 
     """Read (name, output, target), the output enlarged by the factor; add to `skipped` why one cannot be read."""
     for name, paths in zip(files.names, files.paths, strict=True):
         try:
-            output, target = (images.read(path) for path in paths)
+            output, target = (patiently(images.read, path) for path in paths)
+        except StorageError:
+            raise
         except PictureError as error:
             skipped.append(str(error))
             continue
@@ -268,7 +273,9 @@ def _read_alone(files: Files, skipped: list[str]) -> Iterator[tuple[str, Tensor]
     unread: list[str] = []
     for index, name in enumerate(files.names):
         try:
-            (picture,) = files.read(index)
+            (picture,) = patiently(files.read, index)
+        except StorageError:
+            raise
         except PictureError as error:
             unread.append(str(error))
         else:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torch.nn import functional as F
 
 from gangen.errors import UserError
 
@@ -20,6 +21,8 @@ losses of torch leave it out by themselves. In pictures it is drawn black, and w
 Colour = tuple[int, int, int]
 
 _SHADE = (8, 69, 148)
+_NAMED = 400
+"""At most so many classes have their names beside a confusion matrix."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +117,13 @@ def captioned(pictures: Sequence[Image.Image], caption: str, colour: str = "blac
 def draw_confusion(counts: Tensor, classes: Classes) -> Image.Image:
     """A confusion matrix, (K, K) counts with a row for each label and a column for each answer, as a picture.
 
-    Each row is shaded by shares of its label: dark is most of it. Numbers are percents, where there is room.
+    Each row is shaded by shares of its label: dark is most of it. Numbers are percents, where there is room. Of
+    more than 400 classes there are no names, and of thousands several share a dot, which shows the largest share.
     """
     count = len(classes)
+    shares = counts.double() / counts.sum(dim=1, keepdim=True).clamp(min=1)
+    if count > _NAMED:
+        return _unnamed(shares)
     side = max(8, min(56, 1200 // count))
     font = ImageFont.load_default(size=max(8, min(14, side // 3)))
     wide = 12 + max(round(font.getlength(name)) for name in classes.names)
@@ -125,7 +132,6 @@ def draw_confusion(counts: Tensor, classes: Classes) -> Image.Image:
     width = max(wide + count * side, 6 + round(font.getlength(told))) + 12
     made = Image.new("RGB", (width, top + count * side + 12), "white")
     draw = ImageDraw.Draw(made)
-    shares = counts.double() / counts.sum(dim=1, keepdim=True).clamp(min=1)
     draw.text((6, 4), told, fill="black", font=font)
     for k, name in enumerate(classes.names):
         draw.text((6, top + k * side + side // 2), name, fill="black", font=font, anchor="lm")
@@ -145,6 +151,15 @@ def draw_confusion(counts: Tensor, classes: Classes) -> Image.Image:
                 ink = "white" if share > 0.5 else "black"
                 draw.text(middle, f"{100 * share:.0f}", fill=ink, font=font, anchor="mm")
     return made
+
+
+def _unnamed(shares: Tensor) -> Image.Image:
+    """Shares (K, K) as dots of equal size, in a picture of 1,200 pixels a side, or of 2,400 at most for many."""
+    least = min(len(shares), 2400)
+    dots = F.adaptive_max_pool2d(shares[None].float(), least)[0, ..., None]
+    shades = (255 + dots * (torch.tensor(_SHADE) - 255)).round().byte().numpy()
+    side = max(1, 1200 // least)
+    return Image.fromarray(shades).resize((least * side, least * side), Image.Resampling.NEAREST)
 
 
 def with_legend(sheet: Image.Image, classes: Classes, present: Iterable[int] | None = None) -> Image.Image:

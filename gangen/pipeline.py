@@ -5,7 +5,7 @@ Or, for a generator that starts from noise: a number in, pictures out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,14 +15,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gangen import __version__, files, images, painting, tiles, weights
-from gangen.answers import Answer, to_answers
+from gangen.answers import Answer, answer
 from gangen.data.augment import Centre
 from gangen.errors import RunError, UserError, WeightsError
 from gangen.labels import Classes, draw_mask
 from gangen.loading import FORMAT, NETWORKS, answer_count, build, find_pipeline, read_config
 from gangen.nets import Classifier, Siamese, latents
 from gangen.painting import Picture, as_tensor
-from gangen.views import Views, in_views
+from gangen.views import Views
 
 _AT_ONCE = 16
 """Pictures that are in memory together, or as many as are painted together."""
@@ -265,7 +265,7 @@ class Pipeline:
             raise UserError(f"a pipeline of {type(self.network).__name__} does not classify pictures.")
         if isinstance(pictures, Image.Image | str | Path | Tensor):
             raise UserError("classify takes a list of pictures: pipeline.classify([picture]).")
-        return self._answers([self._square(picture) for picture in pictures], batch_size, views)
+        return self._answers(map(self._square, pictures), batch_size, views)
 
     def compare(
         self, pairs: Sequence[tuple[Picture, Picture]], *, batch_size: int = 32, views: Views | None = None
@@ -278,7 +278,7 @@ class Pipeline:
         """
         if not isinstance(self.network, Siamese):
             raise UserError(f"a pipeline of {type(self.network).__name__} does not compare pictures.")
-        joined = [torch.cat([self._square(one), self._square(other)]) for one, other in pairs]
+        joined = (torch.cat([self._square(one), self._square(other)]) for one, other in pairs)
         return self._answers(joined, batch_size, views)
 
     def _square(self, picture: Picture) -> Tensor:
@@ -287,25 +287,11 @@ class Pipeline:
         read = images.to_picture(as_tensor(picture))
         return images.to_tensor(Centre(size)(read)[0] if size else read)
 
-    def _answers(self, inputs: list[Tensor], batch_size: int, views: Views | None) -> list[Answer]:
+    def _answers(self, inputs: Iterable[Tensor], batch_size: int, views: Views | None) -> list[Answer]:
         _check_batch(batch_size)
-        sizes = {tuple(shown.shape) for shown in inputs}
-        if len(sizes) > 1:
-            raise UserError(
-                "the pictures are of several sizes, and the pipeline does not tell what to bring them to. Build "
-                'it with config={"trained_size": PIXELS}.'
-            )
         names = self.classes.names if self.classes else ()
-        found: list[Answer] = []
         with painting.at_rest(self.network):
-            for first in range(0, len(inputs), batch_size):
-                batch = torch.stack(inputs[first : first + batch_size]).to(self.device)
-                if views is None:
-                    sure = self.network(batch).float().softmax(dim=1)
-                else:
-                    sure = in_views(self.network, batch, views, labels=True)
-                found += to_answers(sure, names)
-        return found
+            return answer(self.network, inputs, names, batch_size, views, self.device)
 
     @property
     def latent(self) -> int | None:
@@ -315,6 +301,8 @@ class Pipeline:
     def generate(self, count: int = 1, *, seed: int = 0, batch_size: int = 64) -> list[Image.Image]:
         """Make pictures from noise. Picture k of a seed is the same however many are made, and in what batches.
 
+        See `generated` for more pictures than memory holds.
+
         Args:
             count: how many.
             seed: of the noise, 0 or more.
@@ -323,6 +311,10 @@ class Pipeline:
         Raises:
             UserError: an argument is out of range, or the generator starts from pictures.
         """
+        return list(self.generated(count, seed=seed, batch_size=batch_size))
+
+    def generated(self, count: int = 1, *, seed: int = 0, batch_size: int = 64) -> Iterator[Image.Image]:
+        """The pictures that `generate` makes, one after the other: a batch is made when it is asked for."""
         _check_batch(batch_size)
         if self.latent is None:
             raise UserError(
@@ -333,11 +325,11 @@ class Pipeline:
             if value < least:
                 raise UserError(f"{name} {value} is impossible. Give {least} or more.")
         noise = latents(count, self.latent, seed)
-        made: list[Image.Image] = []
+        return (picture for part in noise.split(batch_size) for picture in self._made(part))
+
+    def _made(self, noise: Tensor) -> list[Image.Image]:
         with painting.at_rest(self.network):
-            for part in noise.split(batch_size):
-                made += [images.to_picture(picture) for picture in self.network(part.to(self.device))]
-        return made
+            return [images.to_picture(picture) for picture in self.network(noise.to(self.device))]
 
     def _finished(self) -> Callable[[Tensor], Image.Image]:
         """What makes an output (C, H, W), a picture, logits or probabilities, a picture."""

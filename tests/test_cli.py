@@ -131,7 +131,19 @@ def test_predict_looks_twice_with_tta(capsys, run, tmp_path):
     assert abs(twice - once).max() > 1
 
 
-def test_predict_classifies_looking_twice_with_tta(capsys, tmp_path):
+def interrupted_after_one(classify):
+    calls = []
+
+    def once(*given, **options):
+        calls.append(1)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return classify(*given, **options)
+
+    return once
+
+
+def test_predict_classifies_looking_twice_with_tta(capsys, monkeypatch, tmp_path):
     torch.manual_seed(0)
     kinds = Pipeline(opinionated(Classifier(Body("resnet18"), ClassHead(2))), config={"trained_size": 24})
     kinds.save(tmp_path / "kinds")
@@ -143,6 +155,14 @@ def test_predict_classifies_looking_twice_with_tta(capsys, tmp_path):
     table = (tmp_path / "twice" / "answers.csv").read_text()
     assert f"{answer.probabilities['class 0']:.4f}" in table
     assert table != (tmp_path / "once" / "answers.csv").read_text()
+    monkeypatch.setattr(Pipeline, "classify", interrupted_after_one(Pipeline.classify))
+    for name in "bc":
+        photograph(tmp_path / f"{name}.png", 41, 30)
+    with pytest.raises(KeyboardInterrupt):
+        main(
+            ["predict", str(tmp_path / "kinds"), str(tmp_path), "--out", str(tmp_path / "y"), "--batch-size", "1"]
+        )
+    assert "a.png" in (tmp_path / "y" / "answers.csv").read_text(), "what was found before is kept"
     code, _, warned = gangen_says(
         capsys, "predict", tmp_path / "kinds", picture, "--out", tmp_path / "x", "--draw"
     )

@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from gangen import weights
-from gangen.data import Arranged, open_pairs, pack
-from gangen.errors import DataError, PictureError, ProtocolError, UserError
+from gangen import images, weights
+from gangen.data import Arranged, open_pairs, pack, readable
+from gangen.errors import DataError, PictureError, ProtocolError, StorageError, UserError
 from gangen.evaluation import DataFlags, evaluate_run, score_folders
 from gangen.metrics import L1, PSNR, SSIM, FeatureNet, compare, cropped, fid, judge_sets, kid, pixel_metrics
 from gangen.nets import Body, ImageHead, UNet
@@ -92,6 +92,28 @@ def test_unreadable_pictures_are_named_and_left_out(folders):
     for upscale in (None, "bicubic"):
         with pytest.raises(PictureError, match="none of the 3 pairs"):
             score_folders(ours, theirs, [L1], upscale=upscale)
+
+
+def test_storage_that_fails_is_waited_for_and_shrinks_no_result(folders, run, monkeypatch):
+    ours, theirs = folders
+    monkeypatch.setattr(readable, "PATIENCE", (0.0, 0.0))
+    read, troubles = images.read, [0]
+
+    def failing(path, *rest):
+        if troubles[0]:
+            troubles[0] -= 1
+            raise StorageError(f"cannot read {path}: Stale file handle.")
+        return read(path, *rest)
+
+    monkeypatch.setattr(images, "read", failing)
+    for judge, count in ((lambda: score_folders(ours, theirs, [L1]), 3), (lambda: evaluate_run(run, [L1]), 5)):
+        troubles[0] = 2
+        with pytest.warns(UserWarning, match="Stale file handle"):
+            done = judge()
+        assert (len(done.results[0].values), done.skipped) == (count, [])
+        troubles[0] = 99
+        with pytest.raises(StorageError, match="Stale file handle"), pytest.warns(UserWarning, match="Trying"):
+            judge()
 
 
 def test_unequal_sizes_are_refused_with_both_files_and_sizes(folders):

@@ -10,7 +10,7 @@ from torch import nn
 import gangen.pipeline
 from gangen import images, tiles
 from gangen.errors import PictureError, RunError, UserError, WeightsError
-from gangen.nets import Body, ImageHead, NoiseGenerator, Residual, UNet, Upscaler
+from gangen.nets import Body, ClassHead, Classifier, ImageHead, NoiseGenerator, Residual, UNet, Upscaler
 from gangen.pipeline import Pipeline
 
 
@@ -363,6 +363,19 @@ def test_pictures_from_noise_depend_on_seed_and_number_alone(from_noise):
     assert pipeline.generate(1, seed=4)[0].tobytes() != many[0].tobytes()
 
 
+def test_pictures_from_noise_are_made_as_they_are_asked_for(from_noise):
+    pipeline, made = Pipeline.from_pretrained(from_noise, device="cpu"), []
+    watch = pipeline.network.register_forward_hook(lambda _, given, __: made.append(len(given[0])))
+    pictures = pipeline.generated(5, seed=3, batch_size=2)
+    first = next(pictures)
+    assert made == [2]
+    assert not torch.is_inference_mode_enabled()
+    together = [first, *pictures]
+    watch.remove()
+    again = pipeline.generate(5, seed=3, batch_size=2)
+    assert [picture.tobytes() for picture in together] == [picture.tobytes() for picture in again]
+
+
 def test_generators_from_noise_and_from_pictures_are_not_mixed_up(from_noise, unet):
     pipeline = Pipeline.from_pretrained(from_noise, device="cpu")
     with pytest.raises(UserError, match=r"makes pictures from noise.*gangen generate"):
@@ -386,6 +399,17 @@ def test_pictures_are_read_some_at_a_time(tmp_path, monkeypatch):
     assert [picture.width for picture in painted] == [20, 24] * 10
     alone = Pipeline(Local())(paths[17])
     assert alone.tobytes() == painted[17].tobytes()
+
+
+def test_pictures_are_classified_some_at_a_time(tmp_path, monkeypatch):
+    paths = [tmp_path / f"{number}.png" for number in range(6)]
+    for number, path in enumerate(paths):
+        noise(20, 16, number).save(path)
+    network, order, read = Classifier(Body("resnet18"), ClassHead(2)), [], images.read
+    monkeypatch.setattr(images, "read", lambda path, *rest: order.append("read") or read(path, *rest))
+    network.register_forward_hook(lambda _, given, __: order.append(len(given[0])))
+    assert len(Pipeline(network, config={"trained_size": 16}).classify(paths, batch_size=4)) == 6
+    assert order == ["read"] * 4 + [4] + ["read"] * 2 + [2]
 
 
 def test_arrays_are_refused_with_what_makes_pictures_of_them(unet):

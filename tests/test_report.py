@@ -207,13 +207,16 @@ def test_the_baseline_is_a_row_and_a_level_line(tmp_path):
     assert [text for text in ("baseline", "21.5", "24") if text not in page.words] == []
 
 
-def test_a_wide_grid_is_shrunk(tmp_path):
+def test_a_wide_or_tall_grid_is_shrunk(tmp_path):
     Image.new("RGB", (4000, 500)).save(tmp_path / "wide.png")
     write_log(
         tmp_path, [begin(), {"event": "samples", "phase": "only", "step": 1, "total": 1, "file": "wide.png"}]
     )
     image = Page(write_report(tmp_path)).all("img")[0]
     assert (image["width"], image["height"]) == ("1600", "200")
+    Image.new("RGB", (100, 20000)).save(tmp_path / "wide.png")  # taller than WebP can be
+    image = Page(write_report(tmp_path)).all("img")[0]
+    assert (image["width"], image["height"]) == ("80", "16000")
 
 
 def test_samples_that_are_missing_damaged_or_outside_are_told(tmp_path):

@@ -173,11 +173,13 @@ def generate(
         batch_size: how many pictures to make together.
         device: such as cpu, cuda or cuda:1. CUDA where there is one, else the CPU.
     """
+    from tqdm import tqdm
+
     from gangen import images
     from gangen.pipeline import Pipeline
 
-    made = Pipeline.from_pretrained(run, device=device).generate(count, seed=seed, batch_size=batch_size)
-    for number, picture in enumerate(made):
+    made = Pipeline.from_pretrained(run, device=device).generated(count, seed=seed, batch_size=batch_size)
+    for number, picture in enumerate(tqdm(made, total=count, unit="picture", disable=None)):
         images.save(picture, out / f"{seed}-{number:04d}.png")
     sys.stdout.write(f"{count} made in {out}\n")
     return 0
@@ -290,8 +292,9 @@ def _painted(
 
 def _read(picture: Path, drawn: Callable[[Image.Image], Image.Image] | None) -> Image.Image:
     from gangen import images
+    from gangen.data.readable import patiently
 
-    read = images.read(picture)
+    read = patiently(images.read, picture)
     return drawn(read) if drawn else read
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +35,7 @@ def write_answers(
     from tqdm import tqdm
 
     from gangen import images
+    from gangen.data.readable import patiently
     from gangen.nets import Siamese
 
     if isinstance(pipeline.network, Siamese):
@@ -40,12 +43,15 @@ def write_answers(
             "this network compares two pictures: Pipeline.from_pretrained(RUN).compare([(one, other)])."
         )
     found: list[tuple[Path, Answer]] = []
-    with tqdm(total=len(pictures), unit="picture", disable=None) as bar:
+    with (
+        _written(found, out / "answers.csv"),
+        tqdm(total=len(pictures), unit="picture", disable=None) as bar,
+    ):
         for first in range(0, len(pictures), max(1, batch_size)):
             readable: list[tuple[Path, Image.Image]] = []
             for path in pictures[first : first + max(1, batch_size)]:
                 try:
-                    readable.append((path, images.read(path)))
+                    readable.append((path, patiently(images.read, path)))
                 except PictureError as error:
                     bar.write(f"skipped: {error}", file=sys.stderr)
                 bar.update()
@@ -53,13 +59,23 @@ def write_answers(
             found += zip((path for path, _ in readable), answers, strict=True)
     if not found:
         raise PictureError(f"none of the {len(pictures)} pictures could be read, so nothing was classified.")
-    names = list(found[0][1].probabilities)
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["picture", "label", "probability", *names])
     for path, answer in found:
-        sure = [f"{answer.probabilities[name]:.4f}" for name in names]
-        table.writerow([path, answer.label, f"{answer.probability:.4f}", *sure])
         sys.stdout.write(f"{path}  {answer.label}  {100 * answer.probability:.1f}%\n")
-    files.write_text(out / "answers.csv", text.getvalue())
     return len(pictures) - len(found)
+
+
+@contextmanager
+def _written(found: list[tuple[Path, Answer]], file: Path) -> Iterator[None]:
+    """Write the table of what was found, also where it ends before its time: in Ctrl-C, or without memory."""
+    try:
+        yield
+    finally:
+        if found:
+            names = list(found[0][1].probabilities)
+            text = io.StringIO()
+            table = csv.writer(text, lineterminator="\n")
+            table.writerow(["picture", "label", "probability", *names])
+            for path, answer in found:
+                sure = [f"{answer.probabilities[name]:.4f}" for name in names]
+                table.writerow([path, answer.label, f"{answer.probability:.4f}", *sure])
+            files.write_text(file, text.getvalue())

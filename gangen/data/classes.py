@@ -248,7 +248,7 @@ def _from_table(root: Path, table: Path) -> LabelOf:
     path = table if table.is_file() and not (root / table).is_file() else root / table
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
+            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"cannot read the table of classes {path}: {error}. Expected a CSV: picture,class."
@@ -260,7 +260,8 @@ def _from_table(root: Path, table: Path) -> LabelOf:
         name_at, label_at = 0, 1
     else:
         rows = rows[1:]
-    short = next((row for row in rows if len(row) <= max(name_at, label_at)), None)
+    told = (name_at, label_at)
+    short = next((row for row in rows if len(row) <= max(told) or not all(row[at].strip() for at in told)), None)
     if not rows or short is not None:
         raise DataError(f"{path} has no picture and class on each line (such as {short}). Expected picture,class.")
     said: dict[str, set[str]] = defaultdict(set)

@@ -182,7 +182,7 @@ def find_masks(
     for place in (train, held_out):
         if place is None:
             continue
-        beside = labels if callable(labels) else _beside(place, Path(folder), Path(labels))
+        beside = labels if callable(labels) else _beside(root, place, Path(folder), Path(labels))
         found.append(_open(place, beside, given))
     return found
 
@@ -201,10 +201,10 @@ def _inside(root: Path, codes: CodesLike) -> CodesLike:
     return root / codes
 
 
-def _beside(pictures: Path, folder: Path, labels: Path) -> LabelPath:
+def _beside(root: Path, pictures: Path, folder: Path, labels: Path) -> LabelPath:
     """Find label pictures of equal names in the folder that lies beside the pictures'."""
     if folder.is_absolute() or labels.is_absolute():
-        place = labels
+        place = root / labels
     else:
         # root/train/images -> root/train/labels, and root/images/train -> root/labels/train
         ends = pictures.parts[-len(folder.parts) :] == folder.parts
@@ -222,8 +222,17 @@ def _beside(pictures: Path, folder: Path, labels: Path) -> LabelPath:
 def _open(folder: Path, label_of: LabelPath, codes: Codes) -> LabelledFiles:
     """Pair the pictures of a folder with their labels; those without are named in a warning and left out."""
     names, paths, missing = [], [], []
-    for picture in find_pictures(folder, but=TEST_NAMES):
-        labels = Path(label_of(picture))
+    labelled = {picture: Path(label_of(picture)) for picture in find_pictures(folder, but=TEST_NAMES)}
+    # Where label pictures lie among the others, none is a picture to be labelled, least of all by itself
+    drawn = {labels.absolute() for labels in labelled.values()}
+    if labelled and drawn >= {picture.absolute() for picture in labelled}:
+        raise DataError(
+            f"the label pictures of {folder} are its pictures themselves. Name another folder of labels, or give "
+            "a function from a picture's path to its label picture's."
+        )
+    for picture, labels in labelled.items():
+        if picture.absolute() in drawn:
+            continue
         if labels.is_file():
             names.append(name_within(picture, folder))
             paths.append((picture, labels))

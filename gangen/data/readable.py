@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import Dataset
@@ -15,6 +16,9 @@ from gangen.data.batch import Batch
 from gangen.data.remote import PATIENCE
 from gangen.data.sources import Source
 from gangen.errors import DataError, PictureError, StorageError
+
+Given = TypeVar("Given")
+Read = TypeVar("Read")
 
 
 class Readable(Dataset[Batch]):
@@ -77,7 +81,7 @@ class Readable(Dataset[Batch]):
                 continue
             try:
                 with images.reduced(self._enough):
-                    pictures = self._patiently(index)
+                    pictures = patiently(self.source.read, index)
             except StorageError as error:
                 if out_of_reach:
                     raise
@@ -97,13 +101,19 @@ class Readable(Dataset[Batch]):
         self.unreadable[index] = 1
         warnings.warn(f"{error} The next readable sample takes its place.", stacklevel=4)
 
-    def _patiently(self, index: int) -> tuple[Any, ...]:
-        for seconds in (*PATIENCE, None):
-            try:
-                return self.source.read(index)
-            except StorageError as error:
-                if seconds is None:
-                    raise
-                warnings.warn(f"{error} Trying in {seconds:g} s.", stacklevel=4)
-                time.sleep(seconds)
-        raise AssertionError("the last time has no seconds to wait")
+
+def patiently(read: Callable[[Given], Read], given: Given) -> Read:
+    """What `read` makes of what is given; where the storage fails it is tried again, with a warning, some times.
+
+    Raises:
+        StorageError: the storage failed each time.
+    """
+    for seconds in (*PATIENCE, None):
+        try:
+            return read(given)
+        except StorageError as error:
+            if seconds is None:
+                raise
+            warnings.warn(f"{error} Trying in {seconds:g} s.", stacklevel=5)
+            time.sleep(seconds)
+    raise AssertionError("the last time has no seconds to wait")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +24,7 @@ from gangen.nets.groups import body_of
 from gangen.painting import Picture
 from gangen.pipeline import Pipeline
 from gangen.recipe.folder import free_folder, newest_folder
+from gangen.recipe.keeping import keep
 from gangen.report import write_report
 from gangen.train import (
     Callback,
@@ -159,17 +161,23 @@ class Learner:
             self._claim = None
         self._trainer = trainer
         if self.accelerator.is_main_process:
-            self.pipeline.save(folder / "pipeline")
+            told = keep(shown(trainer, NAME), folder, NAME, self._about)
+            if told is not None:
+                warnings.warn(told, stacklevel=2)
             write_report(folder)
         self.accelerator.wait_for_everyone()
 
     @property
     def pipeline(self) -> Pipeline:
         """What was learned, with its pre- and post-processing."""
-        size = getattr(getattr(self.held_out, "transform", None), "size", None)
         network = shown(self._trainer, NAME) if self._trainer else self.network
-        about = {"classes": asdict(self.classes), "trained_size": size}
-        return Pipeline(network, config=about)
+        return Pipeline(network, config=self._about)
+
+    @property
+    def _about(self) -> dict[str, Any]:
+        """What a pipeline tells of its network."""
+        size = getattr(getattr(self.held_out, "transform", None), "size", None)
+        return {"classes": asdict(self.classes), "trained_size": size}
 
     def predict(self, picture: Picture, views: Views | None = None) -> Image.Image | Answer:
         """The mask of a picture of any size, or its class; with `views` the average of several looks at it."""

@@ -17,15 +17,13 @@ import torch
 import tyro
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
-from safetensors.torch import save_model
 
 from gangen.errors import RunError, UserError, WeightsError
-from gangen.files import Claim, replacing, write_json, write_text
-from gangen.loading import NETWORKS
+from gangen.files import Claim, write_json, write_text
 from gangen.nets import Body, Siamese
-from gangen.pipeline import Pipeline
 from gangen.recipe.flags import Common, Flags, check_ranges, plain, plain_path
 from gangen.recipe.folder import choose_folder, differences, launched
+from gangen.recipe.keeping import keep
 from gangen.report import phase_table, write_report
 from gangen.train import Callback, Health, Interrupted, Phase, Tracking, Trainer, launch, set_seed, steps_of
 from gangen.train.compiled import check_compiler
@@ -193,18 +191,9 @@ class Run:
         self._finish(trainer, player, about)
 
     def _save(self, trainer: Trainer, player: str, about: dict[str, Any]) -> None:
-        """Write the pipeline, or the weights alone of a network of one's own, which no pipeline can be made of."""
-        network = shown(trainer, player)
-        if type(network).__name__ in NETWORKS:
-            Pipeline(network, config=plain(about)).save(self.folder / "pipeline")
-            return
-        path = self.folder / f"{player}.safetensors"
-        with replacing(path) as temporary:
-            save_model(network, str(temporary))
-        self.say(
-            f"{type(network).__name__} is none of gangen's networks, so there is no pipeline. Its weights are in "
-            f"{path}: safetensors.torch.load_model(network, {str(path)!r})."
-        )
+        told = keep(shown(trainer, player), self.folder, player, about)
+        if told is not None:
+            self.say(told)
 
     def _finish(self, trainer: Trainer, player: str, about: dict[str, Any]) -> None:
         self._tell_skipped(trainer)

@@ -20,8 +20,8 @@ GRIDS = 40
 BYTES = 12 * 2**20
 """At most this many compressed bytes of grids, unless the first and the last alone need more."""
 
-WIDEST = 1600
-"""Wider grids are shrunk to this many pixels."""
+WIDEST, TALLEST = 1600, 16000
+"""Wider and taller grids are shrunk to so many pixels; WebP has at most 16,383 a side."""
 
 _PIXELS_AT_MOST = 64 * 10**6
 
@@ -87,9 +87,10 @@ def _embed(run: Path, file: str) -> Embedded | None:
             picture = opened.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
-    if picture.width > WIDEST:
-        height = max(1, round(picture.height * WIDEST / picture.width))
-        picture = picture.resize((WIDEST, height), Image.Resampling.LANCZOS)
+    shrunk = min(1.0, WIDEST / picture.width, TALLEST / picture.height)
+    if shrunk < 1:
+        size = (max(1, round(shrunk * picture.width)), max(1, round(shrunk * picture.height)))
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
     written = io.BytesIO()
     picture.save(written, "WEBP", quality=86, method=4)
     address = "data:image/webp;base64," + base64.b64encode(written.getvalue()).decode("ascii")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,9 @@ class Mistakes:
     def conclude(self, trainer: Trainer) -> None:
         """Find the worst of all processes' samples, and draw."""
         every = [mistake for part in gather_object([self._seen]) for mistake in part]
-        self.worst = sorted(every, key=lambda mistake: (-mistake.loss, mistake.index))[: self.count]
+        # A loss of one's own may be NaN, as of a picture without any label, which is no mistake
+        judged = [mistake for mistake in every if not math.isnan(mistake.loss)]
+        self.worst = sorted(judged, key=lambda mistake: (-mistake.loss, mistake.index))[: self.count]
         self.confusion = torch.stack(gather_object([self._counted])).sum(dim=0)
         self._draw(trainer)
 

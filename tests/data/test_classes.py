@@ -33,7 +33,7 @@ def test_a_table_tells_the_classes(tmp_path, head):
     spelt = ["pictures/{}.png", "{}.png", "{}", "{}"]
     rows = [(spelt[number % 4].format(number), "ab"[number % 2]) for number in range(20)]
     lines = [f"7,{label},{name}" if head else f"{name},{label}" for name, label in rows]
-    (tmp_path / "classes.csv").write_text(head + "\n".join(lines) + "\n")
+    (tmp_path / "classes.csv").write_text(head + "\n".join(lines) + "\n,,\n")  # as spreadsheets end
     train, val = open_classes(tmp_path, labels="classes.csv", size=8, validation=0.4)
     for data in (train, val):
         for index in range(len(data)):
@@ -88,6 +88,9 @@ def test_what_cannot_be_told_apart_is_refused(tmp_path):
         open_classes(tmp_path / "loose", labels=tmp_path / "t.csv")
     (tmp_path / "t.csv").write_text("1.png\n")
     with pytest.raises(DataError, match=r"t\.csv has no picture and class on each line"):
+        open_classes(tmp_path / "loose", labels=tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("1.png,a\na/2.png,\nb/3.png,b\n")
+    with pytest.raises(DataError, match=r"no picture and class on each line \(such as \['a/2\.png', ''\]\)"):
         open_classes(tmp_path / "loose", labels=tmp_path / "t.csv")
     with pytest.raises(DataError, match=r"cannot read the table of classes .*none\.csv"):
         open_classes(tmp_path / "loose", labels="none.csv")

@@ -80,6 +80,32 @@ def test_a_function_may_tell_where_labels_are(tmp_path):
         assert sorted(name[-5] for data in found for name in data.source.names) == ["a", "b", "c"]
 
 
+def test_label_pictures_among_the_others_are_no_pictures(tmp_path):
+    make(tmp_path / "made", parts=("train",))
+    root = tmp_path / "all"
+    (root / "photos").mkdir(parents=True)
+    (root / "masks").mkdir()
+    for name in "abc":
+        (tmp_path / f"made/train/images/{name}.jpg").rename(root / f"photos/{name}.jpg")
+        (tmp_path / f"made/train/labels/{name}.png").rename(root / f"masks/{name}.png")
+    given = {"codes": NAMES, "size": 8, "validation": 0.4}
+    data = open_masks(root, labels=lambda path: root / "masks" / f"{path.stem}.png", **given)
+    assert sorted(name for part in data for name in part.source.names) == [f"photos/{name}.jpg" for name in "abc"]
+    with pytest.raises(DataError, match=r"label pictures of .*masks are its pictures themselves"):
+        open_masks(root, labels="masks", pictures="masks", **given)
+
+
+def test_labels_lie_inside_the_data_wherever_the_pictures_are(tmp_path, monkeypatch):
+    make(tmp_path / "made", parts=("train",))
+    (tmp_path / "made/train/images").rename(tmp_path / "pictures")
+    (tmp_path / "elsewhere/labels").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    train, val = open_masks(
+        tmp_path / "made/train", pictures=tmp_path / "pictures", codes=NAMES, size=8, validation=0.4
+    )
+    assert len(train) + len(val) == 3
+
+
 def test_masks_move_with_their_pictures_and_are_never_mixed(tmp_path):
     """The picture's colours tell the place that a pixel was at, so they tell the level that it must have."""
     data, _ = open_masks(make(tmp_path), size=(24, 32), augment=Augment((24, 32), scale=(0.4, 1.0), jitter=0.0))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from gangen import Learner, Pipeline, Views
 from gangen.cli import main as gangen
@@ -273,6 +274,19 @@ def test_a_learner_goes_on_in_its_newest_folder(tmp_path: Path, monkeypatch: pyt
         Learner(data, Classifier(Body("resnet18"), ClassHead(3)))
     with pytest.raises(RunError, match=r"there is no training in runs/siamese"):
         Learner(open_same(None, size=16), Siamese(Body("resnet18"), ClassHead(2))).fine_tune(1, resume=True)
+
+
+def test_a_network_of_ones_own_leaves_its_weights(tmp_path: Path) -> None:
+    class Mine(Classifier):
+        """One that no pipeline can be made of."""
+
+    data = open_classes(kinds(tmp_path / "data"), size=16, validation=0.3)
+    learner = Learner(data, Mine(Body("resnet18"), ClassHead(2, hidden=0)), run=tmp_path / "run", batch_size=6)
+    with pytest.warns(UserWarning, match=r"Mine is none of gangen's networks.*network\.safetensors"):
+        learner.fine_tune(1, frozen_epochs=0)
+    kept = load_file(tmp_path / "run" / "network.safetensors")
+    assert all(torch.equal(value, kept[name]) for name, value in learner.network.state_dict().items())
+    assert (tmp_path / "run" / "report.html").exists()
 
 
 def test_impossible_flags_are_refused(tmp_path: Path) -> None:

@@ -77,3 +77,25 @@ def test_the_matrix_is_shaded_by_shares_of_each_label() -> None:
     assert corner[0][0] < corner[1][0] == corner[1][1] < corner[0][1] == 3 * 255
     assert corner[2] == [3 * 255] * 3
     assert draw_confusion(torch.eye(300, dtype=torch.long), Classes(tuple(map(str, range(300))))).width > 2000
+
+
+def test_the_matrix_of_thousands_of_classes_is_a_picture_that_can_be_looked_at() -> None:
+    counts = torch.eye(3000, dtype=torch.long)
+    counts[10, 2900] = 9
+    drawn = np.asarray(draw_confusion(counts, Classes(tuple(map(str, range(3000)))))).astype(int).sum(axis=2)
+    assert drawn.shape == (2400, 2400)
+    assert (drawn.diagonal() < 300).all()
+    assert (drawn[8, 2320], drawn[1200, 100]) == (pytest.approx(280, abs=3), 3 * 255)
+
+
+def test_what_has_no_loss_is_no_mistake(tmp_path: Path) -> None:
+    grid = ClassSamples(Known(), CLASSES)
+
+    def nan_of_some(logits: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(logits, labels).where(logits[0, 1] > logits[0, 0], torch.nan)  # of dark pictures
+
+    mistakes = Mistakes(grid, CLASSES, nan_of_some)
+    player = Player("network", Brightness(), tell, lr=1e-30, optimizer=sgd(momentum=0.0))
+    judge = Validation(Known(), [accuracy(3)], every=1, batch_size=2, player="network", witness=mistakes)
+    Trainer(tmp_path, Known(), batch_size=2, callbacks=[judge, grid]).fit([Phase("one", [player], 1)])
+    assert [mistake.name for mistake in mistakes.worst] == ["known-1"]
