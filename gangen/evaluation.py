@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gangen import images, weights
 from gangen.data import DRAWN, Files, Pairs, Whole, match_folders, open_folder, open_pairs
-from gangen.data.readable import patiently
+from gangen.data.readable import Careful, patiently
 from gangen.data.sets import knows_pairs
 from gangen.data.sources import Halves
 from gangen.errors import DataError, PictureError, StorageError, UserError
@@ -138,6 +138,7 @@ def evaluate_run(
     seed = int(own_flags(Path(run)).get("seed", 0))
     seeded = Seeded(pairs, seed)
     done = Evaluation()
+    careful = Careful()
 
     def painted() -> Iterator[tuple[str, Tensor, Tensor]]:
         for first in range(0, len(pairs), batch_size):
@@ -145,7 +146,7 @@ def evaluate_run(
             for index in range(first, min(first + batch_size, len(pairs))):
                 # A data set gives the next sample in place of one that it cannot read, which would count twice.
                 try:
-                    patiently(pairs.source.read, index)
+                    careful(pairs.source.read, index)
                 except StorageError:
                     raise  # what could be read later shall not be missing from a result
                 except PictureError as error:
@@ -251,9 +252,10 @@ def own_flags(run: Path) -> dict[str, Any]:
 
 def _read(files: Files, factor: int, skipped: list[str]) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Read (name, output, target), the output enlarged by the factor; add to `skipped` why one cannot be read."""
+    careful = Careful()
     for name, paths in zip(files.names, files.paths, strict=True):
         try:
-            output, target = (patiently(images.read, path) for path in paths)
+            output, target = (careful(images.read, path) for path in paths)
         except StorageError:
             raise
         except PictureError as error:
@@ -271,9 +273,10 @@ def _read(files: Files, factor: int, skipped: list[str]) -> Iterator[tuple[str, 
 def _read_alone(files: Files, skipped: list[str]) -> Iterator[tuple[str, Tensor]]:
     """Read (name, picture); add to `skipped` why one cannot be read."""
     unread: list[str] = []
+    careful = Careful()
     for index, name in enumerate(files.names):
         try:
-            (picture,) = patiently(files.read, index)
+            (picture,) = careful(files.read, index)
         except StorageError:
             raise
         except PictureError as error:
@@ -289,7 +292,7 @@ def _factor(files: Files) -> int:
     """By how much the first pair that can be read is to be enlarged; 2 where none can be, as `_read` tells."""
     for paths in files.paths:
         try:
-            output, target = (images.read(path) for path in paths)
+            output, target = (patiently(images.read, path) for path in paths)
         except PictureError:
             continue
         for factor in FACTORS:

@@ -154,7 +154,7 @@ def draw_confusion(counts: Tensor, classes: Classes) -> Image.Image:
 
 
 def _unnamed(shares: Tensor) -> Image.Image:
-    """Shares (K, K) as dots of equal size, in a picture of 1,200 pixels a side, or of 2,400 at most for many."""
+    """Shares (K, K) as dots of equal size, in a picture of 600 to 2,400 pixels a side."""
     least = min(len(shares), 2400)
     dots = F.adaptive_max_pool2d(shares[None].float(), least)[0, ..., None]
     shades = (255 + dots * (torch.tensor(_SHADE) - 255)).round().byte().numpy()

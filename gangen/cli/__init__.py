@@ -19,7 +19,8 @@ from gangen import __version__
 from gangen.cli.answers import write_answers
 from gangen.cli.data import pack
 from gangen.cli.judge import compare, evaluate, score
-from gangen.errors import PictureError, UserError
+from gangen.cli.telling import telling
+from gangen.errors import PictureError, StorageError, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,6 +111,7 @@ def predict(
     from tqdm import tqdm
 
     from gangen import images
+    from gangen.data.readable import Careful
     from gangen.pipeline import Pipeline
     from gangen.views import Views
 
@@ -130,13 +132,17 @@ def predict(
     def paint(given: list[Image.Image]) -> list[Image.Image]:
         return pipeline([*given], batch_size=batch_size, tile=tile or None, overlap=overlap, views=views)
 
-    with tqdm(total=len(named), unit="picture", disable=None) as bar:
+    careful = Careful()
+    with telling(), tqdm(total=len(named), unit="picture", disable=None) as bar:
         for first in range(0, len(named), max(1, batch_size)):
             group = named[first : first + max(1, batch_size)]
             readable = []
             for picture, result in group:
                 try:
-                    readable.append((_read(picture, drawn), picture, result))
+                    read = careful(images.read, picture)
+                    readable.append((drawn(read) if drawn else read, picture, result))
+                except StorageError:
+                    raise
                 except PictureError as error:
                     bar.write(f"skipped: {error}", file=sys.stderr)
             for picture_painted, result in _painted(readable, paint, bar):
@@ -288,14 +294,6 @@ def _painted(
             return [done for one in pictures for done in _painted([one], paint, bar)]
         bar.write(f"skipped: {pictures[0][1]}: {error}", file=sys.stderr)
         return []
-
-
-def _read(picture: Path, drawn: Callable[[Image.Image], Image.Image] | None) -> Image.Image:
-    from gangen import images
-    from gangen.data.readable import patiently
-
-    read = patiently(images.read, picture)
-    return drawn(read) if drawn else read
 
 
 def _drawn(pipeline: Pipeline) -> Callable[[Image.Image], Image.Image]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gangen import files
-from gangen.errors import PictureError, UserError
+from gangen.cli.telling import telling
+from gangen.errors import PictureError, StorageError, UserError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,11 +32,12 @@ def write_answers(
     Raises:
         UserError: the network compares pairs.
         PictureError: not one of the pictures can be read.
+        StorageError: the storage failed for two in a row; what was found before is written.
     """
     from tqdm import tqdm
 
     from gangen import images
-    from gangen.data.readable import patiently
+    from gangen.data.readable import Careful
     from gangen.nets import Siamese
 
     if isinstance(pipeline.network, Siamese):
@@ -43,7 +45,9 @@ def write_answers(
             "this network compares two pictures: Pipeline.from_pretrained(RUN).compare([(one, other)])."
         )
     found: list[tuple[Path, Answer]] = []
+    careful = Careful()
     with (
+        telling(),
         _written(found, out / "answers.csv"),
         tqdm(total=len(pictures), unit="picture", disable=None) as bar,
     ):
@@ -51,7 +55,9 @@ def write_answers(
             readable: list[tuple[Path, Image.Image]] = []
             for path in pictures[first : first + max(1, batch_size)]:
                 try:
-                    readable.append((path, patiently(images.read, path)))
+                    readable.append((path, careful(images.read, path)))
+                except StorageError:
+                    raise
                 except PictureError as error:
                     bar.write(f"skipped: {error}", file=sys.stderr)
                 bar.update()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from gangen.cli.telling import telling
 from gangen.errors import UserError
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def score(
     from gangen.evaluation import score_folders
 
     weights = _Weights(lpips_weights, dists_weights, features, feature_net)
-    with _telling():
+    with telling():
         done = score_folders(outputs, targets, _measures(metric, channel, crop, weights), upscale=upscale)
     return _tell(done, out)
 
@@ -151,7 +150,7 @@ def evaluate(
 
     flags = DataFlags(data, input_folder, target_folder, side_by_side, draw, size, all)
     weights = _Weights(lpips_weights, dists_weights, features, feature_net)
-    with _telling():
+    with telling():
         if answers_with_labels(run):
             if (metric, channel, crop, weights) != (_USUAL, "rgb", 0, _Weights(None, None, None, "inception")):
                 raise UserError(
@@ -249,25 +248,6 @@ def _set_metrics(names: Sequence[str], crop: int, weights: _Weights) -> list[Set
             raise UserError("diversity is a mean of LPIPS. Name AlexNet's convolutions with --lpips-weights FILE.")
         known |= {metric.name: metric for metric in diversity(weights=weights.lpips)}
     return [known[name] for name in names]
-
-
-@contextmanager
-def _telling() -> Iterator[None]:
-    """Write warnings for a person, without the line of code that they come from."""
-
-    def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        sys.stderr.write(f"gangen: {message}\n")
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield
 
 
 def _tell(done: Evaluation, out: Path | None) -> int:

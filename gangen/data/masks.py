@@ -224,14 +224,15 @@ def _open(folder: Path, label_of: LabelPath, codes: Codes) -> LabelledFiles:
     names, paths, missing = [], [], []
     labelled = {picture: Path(label_of(picture)) for picture in find_pictures(folder, but=TEST_NAMES)}
     # Where label pictures lie among the others, none is a picture to be labelled, least of all by itself
-    drawn = {labels.absolute() for labels in labelled.values()}
-    if labelled and drawn >= {picture.absolute() for picture in labelled}:
+    drawn = {labels.resolve() for labels in labelled.values()}
+    places = {picture: picture.resolve() for picture in labelled}
+    if labelled and drawn >= {*places.values()}:
         raise DataError(
             f"the label pictures of {folder} are its pictures themselves. Name another folder of labels, or give "
             "a function from a picture's path to its label picture's."
         )
     for picture, labels in labelled.items():
-        if picture.absolute() in drawn:
+        if places[picture] in drawn:
             continue
         if labels.is_file():
             names.append(name_within(picture, folder))

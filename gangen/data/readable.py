@@ -114,6 +114,34 @@ def patiently(read: Callable[[Given], Read], given: Given) -> Read:
         except StorageError as error:
             if seconds is None:
                 raise
-            warnings.warn(f"{error} Trying in {seconds:g} s.", stacklevel=5)
+            warnings.warn(f"{error} Trying in {seconds:g} s.", stacklevel=4)
             time.sleep(seconds)
     raise AssertionError("the last time has no seconds to wait")
+
+
+class Careful:
+    """Reads one thing after another, and tells pictures that are damaged from storage that fails, as `Readable`.
+
+    Each is tried some times. Where one still cannot be reached it is taken for damaged, a PictureError; where two
+    in a row cannot, it is the storage, a StorageError.
+    """
+
+    def __init__(self) -> None:
+        self._out_of_reach = False
+
+    def __call__(self, read: Callable[[Given], Read], given: Given) -> Read:
+        """What `read` makes of what is given.
+
+        Raises:
+            StorageError: neither this nor what came before could be reached.
+            PictureError: it cannot be read.
+        """
+        try:
+            found = patiently(read, given)
+        except StorageError as error:
+            if self._out_of_reach:
+                raise
+            self._out_of_reach = True
+            raise PictureError(str(error)) from error
+        self._out_of_reach = False
+        return found

@@ -99,9 +99,11 @@ class Mistakes:
         if trainer.run is None:
             return
         if trainer.accelerator.is_main_process:
-            images.save(self._sheet(trainer), trainer.run / "top_losses.png")
+            if self.worst:
+                images.save(self._sheet(trainer), trainer.run / "top_losses.png")
             images.save(draw_confusion(self.confusion, self.classes), trainer.run / "confusion.png")
-        trainer.log("figure", title="Top losses", file="top_losses.png")
+        if self.worst:
+            trainer.log("figure", title="Top losses", file="top_losses.png")
         trainer.log("figure", title="Confusion matrix", file="confusion.png")
 
     def _sheet(self, trainer: Trainer) -> Image.Image:

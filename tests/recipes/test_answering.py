@@ -285,7 +285,7 @@ def test_a_network_of_ones_own_leaves_its_weights(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"Mine is none of gangen's networks.*network\.safetensors"):
         learner.fine_tune(1, frozen_epochs=0)
     kept = load_file(tmp_path / "run" / "network.safetensors")
-    assert all(torch.equal(value, kept[name]) for name, value in learner.network.state_dict().items())
+    assert all(torch.equal(value.cpu(), kept[name]) for name, value in learner.network.state_dict().items())
     assert (tmp_path / "run" / "report.html").exists()
 
 

@@ -99,3 +99,9 @@ def test_what_has_no_loss_is_no_mistake(tmp_path: Path) -> None:
     judge = Validation(Known(), [accuracy(3)], every=1, batch_size=2, player="network", witness=mistakes)
     Trainer(tmp_path, Known(), batch_size=2, callbacks=[judge, grid]).fit([Phase("one", [player], 1)])
     assert [mistake.name for mistake in mistakes.worst] == ["known-1"]
+    assert (tmp_path / "top_losses.png").exists()
+    never = Mistakes(grid, CLASSES, lambda logits, labels: cross_entropy(logits, labels) * torch.nan)
+    judge = Validation(Known(), [accuracy(3)], every=1, batch_size=2, player="network", witness=never)
+    Trainer(tmp_path / "never", Known(), batch_size=2, callbacks=[judge, grid]).fit([Phase("one", [player], 1)])
+    assert not (tmp_path / "never" / "top_losses.png").exists()
+    assert (tmp_path / "never" / "confusion.png").exists()
