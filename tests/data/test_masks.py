@@ -88,7 +88,7 @@ def test_label_pictures_among_the_others_are_no_pictures(tmp_path):
     for name in "abc":
         (tmp_path / f"made/train/images/{name}.jpg").rename(root / f"photos/{name}.jpg")
         (tmp_path / f"made/train/labels/{name}.png").rename(root / f"masks/{name}.png")
-    given = {"codes": NAMES, "size": 8, "validation": 0.4}
+    given = {"codes": NAMES, "size": 8, "validation": 0.65}
     data = open_masks(root, labels=lambda path: root / "masks" / f"{path.stem}.png", **given)
     assert sorted(name for part in data for name in part.source.names) == [f"photos/{name}.jpg" for name in "abc"]
     with pytest.raises(DataError, match=r"label pictures of .*masks are its pictures themselves"):
