@@ -236,7 +236,7 @@ def test_without_out_each_run_gets_a_folder_of_its_own(
 def test_a_network_of_ones_own_leaves_its_weights(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("gangen.recipe.run.NETWORKS", {})
+    monkeypatch.setattr("gangen.recipe.keeping.NETWORKS", {})
     run = train(out=tmp_path / "run", **two_folders(pairs))
     assert not (run / "pipeline").exists()
     assert (run / "report.html").exists()

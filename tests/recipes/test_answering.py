@@ -276,7 +276,7 @@ def test_a_learner_goes_on_in_its_newest_folder(tmp_path: Path, monkeypatch: pyt
         Learner(open_same(None, size=16), Siamese(Body("resnet18"), ClassHead(2))).fine_tune(1, resume=True)
 
 
-def test_a_network_of_ones_own_leaves_its_weights(tmp_path: Path) -> None:
+def test_a_learner_of_a_network_of_ones_own_leaves_its_weights(tmp_path: Path) -> None:
     class Mine(Classifier):
         """One that no pipeline can be made of."""
 
