@@ -12,7 +12,8 @@ from torch import nn
 import gangen
 from gangen import images
 from gangen.cli import main, name_results
-from gangen.errors import UserError
+from gangen.data import readable
+from gangen.errors import StorageError, UserError
 from gangen.nets import Body, ClassHead, Classifier, ImageHead, NoiseGenerator, UNet
 from gangen.pipeline import Pipeline
 from tests.fake_run import write_fake_run
@@ -129,6 +130,27 @@ def test_predict_looks_twice_with_tta(capsys, run, tmp_path):
     expected = np.asarray(Pipeline.from_pretrained(run, device="cpu")(picture, views=gangen.Views()))
     assert abs(twice - expected).max() <= 1
     assert abs(twice - once).max() > 1
+
+
+def test_predict_waits_for_storage_and_ends_where_it_stays_away(capsys, monkeypatch, run, tmp_path):
+    given = [photograph(tmp_path / f"{name}.png") for name in "abc"]
+    monkeypatch.setattr(readable, "PATIENCE", (0.0, 0.0))
+    read, troubles = images.read, [2]
+
+    def failing(path, *rest):
+        if path.stem != "a" and troubles[0]:
+            troubles[0] -= 1
+            raise StorageError(f"cannot read {path}: Stale file handle.")
+        return read(path, *rest)
+
+    monkeypatch.setattr(images, "read", failing)
+    code, told, warned = gangen_says(capsys, "predict", run, *given, "--out", tmp_path / "once", "--device", "cpu")
+    assert (code, "3 painted" in told, "Trying in 0 s" in warned) == (0, True, True)
+    troubles[0] = 99
+    words = ("--out", tmp_path / "twice", "--device", "cpu", "--batch-size", "1")
+    code, _, warned = gangen_says(capsys, "predict", run, *given, *words)
+    assert (code, "Stale file handle" in warned) == (2, True)
+    assert [path.name for path in (tmp_path / "twice").iterdir()] == ["a.png"], "what was painted before is kept"
 
 
 def interrupted_after_one(classify):

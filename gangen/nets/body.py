@@ -83,6 +83,11 @@ class Body(nn.Module):
 
         self.initial = self._load(weights)
 
+    @property
+    def pretrained(self) -> bool:
+        """Whether its weights were not random ones when it was made."""
+        return bool(self.initial["kind"] != "none")
+
     def forward(self, x: Tensor) -> list[Tensor]:
         """Pictures (N, in_channels, H, W) in [-1, 1] to feature maps (N, channels[k], ...), finest first."""
         if x.shape[1] != self.in_channels:

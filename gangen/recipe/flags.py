@@ -153,7 +153,7 @@ class FineTuneFlags(Flags):
     @staticmethod
     def ratio(body: Body) -> float:
         """How many times the last layers learn faster than the first: random ones know nothing to be spared."""
-        return 100.0 if _pretrained(body) else 1.0
+        return 100.0 if body.pretrained else 1.0
 
     def phases(self, network: nn.Module, loss: Loss, body: Body, epoch: int) -> list[Phase]:
         """The phases that the flags describe; the player is named "network".
@@ -164,22 +164,17 @@ class FineTuneFlags(Flags):
             body: with its weights.
             epoch: steps of a pass over the data.
         """
-        pretrained = _pretrained(body)
         return fine_tune(
             network,
             loss,
             epochs=self.epochs or 0,
-            frozen_epochs=self.frozen_epochs if pretrained else 0,
+            frozen_epochs=self.frozen_epochs if body.pretrained else 0,
             epoch=epoch,
             lr=self.lr,
             ratio=self.ratio(body),
-            norms=self.norms if pretrained else "learn",
+            norms=self.norms if body.pretrained else "learn",
             ema=self.ema,
         )
-
-
-def _pretrained(body: Body) -> bool:
-    return bool(body.initial["kind"] != "none")
 
 
 def check_ranges(flags: Common) -> None:

@@ -95,7 +95,7 @@ def nogan_phases(
     def imitate(nets: Nets, batch: Batch) -> dict[str, Tensor]:
         return likeness(nets.generator(batch.input), batch)
 
-    pretrained = body is not None and body.initial["kind"] != "none"
+    pretrained = body is not None and body.pretrained
     # One rate makes fewer groups of weights than two equal ones, and checkpoints know how many there were
     graded = pretrained and settings.early_share != 1
     rate: Rate = (settings.early_share * settings.lr, settings.lr) if graded else settings.lr
