@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 import tyro
@@ -35,6 +36,8 @@ class Settings:
 
     seconds: float = 1.0
     """How long each rate is looked for."""
+    types: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
+    """Of the numbers; bfloat16 takes half a minute where the CPU has no instructions for it."""
     out: Path | None = None
     """JSON file for the result."""
 
@@ -101,8 +104,7 @@ def _best(work: Callable[[], object], seconds: float) -> float:
 
 def main(settings: Settings) -> None:
     launch()
-    kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    found = {name: rates(settings.seconds, kind) for name, kind in kinds.items()}
+    found = {name: rates(settings.seconds, getattr(torch, name)) for name in settings.types}
     heads = ["", "matrices, GFLOP/s", "convolutions, GFLOP/s", "with both gradients, GFLOP/s", "memory, GB/s"]
     rows = [[name, *(f"{rate:,.0f}" for rate in asdict(each).values())] for name, each in found.items()]
     tell(

@@ -37,7 +37,9 @@ def forked(
     if not hasattr(os, "fork"):
         pytest.skip("needs fork")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "gangen.recipe", "gangen.cli"])
+    # The last two are imported by whoever validates, and reports
+    slow_to_import = ["pytest", "gangen.recipe", "gangen.cli", "torchmetrics.functional", "matplotlib.figure"]
+    context.set_forkserver_preload(slow_to_import)
     shared = {"ACCELERATE_USE_CPU": "true", **environment}
     if processes > 1:
         with socket.socket() as free:

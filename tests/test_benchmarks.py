@@ -114,7 +114,7 @@ def test_more_processes_never_make_a_step_shorter(program) -> None:
 @pytest.mark.parametrize(
     ("name", "flags"),
     [
-        ("limit", "--seconds 0.01"),
+        ("limit", "--seconds 0.01 --types float32"),
         ("overhead", "--rounds 6 --steps 2 --size 32 --batch-size 2"),
         ("data", "--seconds 0.01 --size 32 --recipes vanilla_gan --steps 30"),
         ("scale", "--body resnet18 --size 32 --batch-size 2 --steps 3 --rounds 1"),

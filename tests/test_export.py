@@ -94,6 +94,7 @@ def test_a_network_for_one_size_only_in_multiples(tmp_path):
         assert torch.allclose(run(done.path, picture), network(picture), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_fixed_size(tmp_path):
     done = export_onnx(Small(), tmp_path / "small.onnx", size=40, dynamic=False)
     assert (done.sizes, done.checked) == ("fixed", [(1, 3, 40, 40)])
@@ -126,6 +127,7 @@ def test_a_network_that_cannot_be_followed_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_what_larger_pictures_go_through_is_compared_too(tmp_path):
     with pytest.raises(RunError, match=r"Reducing cannot be exported.*differs.*--fixed"):
         export_onnx(Reducing(), tmp_path / "no.onnx", size=64)
@@ -163,6 +165,7 @@ def test_an_impossible_size_is_refused(tmp_path, size, dynamic):
         export_onnx(Small(), tmp_path / "small.onnx", size=size, dynamic=dynamic)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dynamic", [True, False])
 def test_a_generator_from_noise_takes_noise(tmp_path, dynamic):
     torch.manual_seed(0)

@@ -114,6 +114,7 @@ def test_in_a_pass_no_two_processes_read_one_chunk():
     assert not read[0] & read[1]
 
 
+@pytest.mark.slow
 def test_no_sample_is_favoured_by_a_lane_of_few_chunks():
     data = Stream(Memory(SIZES), lambda pictures, name: Batch(torch.zeros(1), torch.zeros(1), name), window=4)
     seen = Counter(names(taken(data, 60, size=64)))

@@ -46,14 +46,14 @@ def test_a_new_residual_unet_adds_nothing(scale):
         assert torch.equal(network(picture), picture if scale == 1 else enlarge(picture, 2))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 9), (17, 31), (40, 24)])
-@pytest.mark.parametrize("scale", [2, 3, 4])
-def test_pictures_of_every_size_become_exactly_so_much_larger(size, scale):
-    for network in (upscaler(scale), residual(scale)):
+@pytest.mark.parametrize(
+    ("make", "scale"), [(upscaler, 2), (upscaler, 3), (upscaler, 4), *((residual, n) for n in (1, 2, 3, 4))]
+)
+def test_pictures_of_every_size_become_exactly_so_much_larger(make, scale):
+    network = make(scale)
+    for size in ((1, 1), (1, 9), (17, 31), (40, 24)):
         with torch.no_grad():
             assert network(torch.rand(2, 3, *size)).shape == (2, 3, scale * size[0], scale * size[1])
-    with torch.no_grad():
-        assert residual()(torch.rand(1, 3, *size)).shape == (1, 3, *size)
 
 
 @pytest.mark.parametrize("make", [upscaler, residual, lambda: residual(3)])
