@@ -103,6 +103,7 @@ def test_a_fixed_size(tmp_path):
         run(done.path, torch.zeros(1, 3, 48, 40))
 
 
+@pytest.mark.slow
 def test_the_network_stays_as_it_is(tmp_path, capfd):
     network = Small().train()
     export_onnx(network, tmp_path / "small.onnx", size=64)

@@ -159,6 +159,7 @@ def test_grids_are_embedded_and_named(page):
     assert all(image["src"].startswith("data:image/webp;base64,") for image in page.all("img"))
 
 
+@pytest.mark.slow
 def test_grids_are_thinned_to_a_number_and_to_a_size(monkeypatch, tmp_path):
     run = write_fake_run(tmp_path, grids=45)
     samples = read_history(run).samples

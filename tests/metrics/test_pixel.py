@@ -102,6 +102,7 @@ def test_the_border_does_not_count_when_cropped():
     assert cropped(PSNR, 3)(output, target) < 30
 
 
+@pytest.mark.slow
 def test_similarity_over_scales_is_kinder_to_noise_than_over_one():
     output, target = smooth(1, 176, 184)
     assert SSIM(output, target) < metrics.ms_ssim(output, target) < 1

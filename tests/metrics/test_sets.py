@@ -84,6 +84,7 @@ def test_kid_of_sets_of_one_law_is_0_on_average():
     assert values.std() / 20 < 0.02
 
 
+@pytest.mark.slow
 def test_the_intervals_of_kid_and_diversity_hold_the_true_value_as_often_as_they_say(alex):
     (varied, _) = diversity(weights=alex)
     truth = {"kid": kid(MEANS)(points(4000, 2, 1.0), points(4000, 2, 0.0, 1)).value, "diversity": 4.0}

@@ -47,7 +47,7 @@ def test_maps_are_those_of_torchvisions_network_on_a_normalised_picture(classifi
 
 @pytest.mark.parametrize(
     "arch",
-    ["resnet18", "resnet50", "mobilenet_v3_small"],
+    ["resnet18", pytest.param("resnet50", marks=pytest.mark.slow), "mobilenet_v3_small"],
 )
 @pytest.mark.parametrize("size", [(1, 1), (2, 65), (33, 31)])
 def test_channels_and_strides_tell_the_truth_at_any_size(arch, size):

@@ -117,6 +117,7 @@ def test_networks_without_maps_are_refused():
         Body("timm/resnetty")
 
 
+@pytest.mark.slow
 def test_only_bodies_that_look_around_may_be_tiled():
     assert UNet(Body("resnet18"), MaskHead(2)).tiles_exactly
     assert not UNet(Body("mobilenet_v3_small"), MaskHead(2)).tiles_exactly, (

@@ -177,6 +177,7 @@ def kinds(root: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_classification_answers_and_writes_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = kinds(tmp_path / "data")
     run = train(

@@ -35,7 +35,7 @@ def test_every_game_is_played_and_makes_pictures(pictures: Path, tmp_path: Path,
     assert (run / "report.html").stat().st_size > 0
 
 
-@pytest.mark.parametrize("vary", ["none", "places", "all"])
+@pytest.mark.parametrize("vary", ["none", pytest.param("places", marks=pytest.mark.slow), "all"])
 def test_what_holds_the_critic_back(pictures: Path, tmp_path: Path, vary: str) -> None:
     """R1 now and then, or spectral norm in its place."""
     options = {"data": pictures, "vary": vary, "norm": "pixel", "r1_every": 2}

@@ -54,6 +54,7 @@ def forgotten() -> None:
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 def test_turns_phases_and_frozen_parts_are_compiled_once_each(tmp_path: Path) -> None:
     compiler = Compiler()
     counts = Counts(compiler)

@@ -79,6 +79,7 @@ def test_the_matrix_is_shaded_by_shares_of_each_label() -> None:
     assert draw_confusion(torch.eye(300, dtype=torch.long), Classes(tuple(map(str, range(300))))).width > 2000
 
 
+@pytest.mark.slow
 def test_the_matrix_of_thousands_of_classes_is_a_picture_that_can_be_looked_at() -> None:
     counts = torch.eye(3000, dtype=torch.long)
     counts[10, 2900] = 9

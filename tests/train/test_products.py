@@ -134,6 +134,7 @@ def test_a_slope_has_a_slope_itself() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_a_training_goes_the_same_way_but_for_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     def losses() -> list[float]:
         set_seed(0)
