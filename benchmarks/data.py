@@ -159,8 +159,8 @@ def on_the_device(settings: Settings) -> dict[str, Callable[[], Any]]:
         return result
 
     def compressed() -> list[Tensor]:
-        pictures = list(batch.to(torch.uint8))
-        return [decode_jpeg(file, device=device) for file in encode_jpeg(pictures, quality=60)]
+        files = encode_jpeg(list(batch.to(torch.uint8)), quality=60)
+        return decode_jpeg([file.cpu() for file in files], device=device)  # which wants files in main memory
 
     def resized(side: int) -> Tensor:
         return F.interpolate(batch, (side, side), mode="bicubic", antialias=True)
@@ -217,7 +217,10 @@ def main(settings: Settings) -> None:
             [recipe, ", ".join(f"{phase} {share:.1%}" for phase, share in phases.items())]
             for recipe, phases in waited.items()
         ]
-        about = "Share of a step that is spent waiting for data, at each recipe's defaults, by phase:"
+        about = (
+            "Share of a step that is spent waiting for data, by phase, at each recipe's defaults but for its "
+            "length and random weights:"
+        )
         tables.append(Table(["recipe", "waiting"], rows, about))
     tell(Found("What data cost", tables, {"speeds": speeds, "waiting": waited}, ("pillow",)), settings.out)
 

@@ -43,7 +43,7 @@ from pix2pix import Patches70, UNet256, steps
 from playing import Loss, losses, painter, playing, small_critic
 from ready import Ready
 from reporting import Found, Table, tell
-from timing import GPU, device, in_turn_apart, now
+from timing import FLOAT32, GPU, device, in_turn_apart, now
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
@@ -247,7 +247,7 @@ def main(settings: Settings) -> None:
     heads = ["", "seconds, both steps", "a picture", "time, of gangen's", "GFLOP", "of the limit", "MiB at most"]
     about = (
         f"{settings.size}x{settings.size}, batches of {settings.batch_size}, {settings.body}, "
-        f"{'TF32' if GPU else 'float32'}; medians of {settings.rounds} rounds of {settings.steps} steps of each. "
+        f"{FLOAT32}; medians of {settings.rounds} rounds of {settings.steps} steps of each. "
         "gangen's players, and pix2pix's, learn from the same batch, for which the generator paints once; "
         "fastai's, and gangen's in turns, from a batch each, for each of which it paints. pix2pix is our own "
         "writing of its paper; it is compared with gangen on its networks, whose critic is in eval mode while the "

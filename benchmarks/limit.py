@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 import tyro
 from reporting import Found, Table, tell
-from timing import device, now
+from timing import FLOAT32, device, now
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -106,7 +106,10 @@ def main(settings: Settings) -> None:
     launch()
     found = {name: rates(settings.seconds, getattr(torch, name)) for name in settings.types}
     heads = ["", "matrices, GFLOP/s", "convolutions, GFLOP/s", "with both gradients, GFLOP/s", "memory, GB/s"]
-    rows = [[name, *(f"{rate:,.0f}" for rate in asdict(each).values())] for name, each in found.items()]
+    rows = [
+        [FLOAT32 if name == "float32" else name, *(f"{rate:,.0f}" for rate in asdict(each).values())]
+        for name, each in found.items()
+    ]
     tell(
         Found("The machine's limit", [Table(heads, rows)], {n: asdict(e) for n, e in found.items()}), settings.out
     )

@@ -18,6 +18,7 @@ import torch
 from gangen.files import write_json
 
 NO_GPU = "no GPU"
+UNUSED = "its GPU not used"
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -52,12 +53,14 @@ class Found:
         tables: for people.
         values: for programs: all that was measured.
         packages: whose versions matter, besides torch's and gangen's.
+        on_cpu: whether no GPU is used where there is one.
     """
 
     title: str
     tables: Sequence[Table]
     values: dict[str, Any] = field(default_factory=dict)
     packages: Sequence[str] = ()
+    on_cpu: bool = False
 
 
 def tell(found: Found, out: Path | None) -> None:
@@ -68,7 +71,7 @@ def tell(found: Found, out: Path | None) -> None:
         words = ["python", f"benchmarks/{Path(sys.argv[0]).name}", *_without_out(sys.argv[1:])]
         measured = {
             "command": shlex.join(words),
-            "machine": machine(),
+            "machine": machine(on_cpu=found.on_cpu),
             "commit": _COMMIT,
             "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
             "versions": _versions(found.packages),
@@ -77,10 +80,11 @@ def tell(found: Found, out: Path | None) -> None:
         write_json(out, kept)
 
 
-def machine() -> str:
-    """CPU, cores, and GPU, in words."""
+def machine(*, on_cpu: bool = False) -> str:
+    """CPU, cores, and GPU, or that it has none or needed none, in words."""
     cores = torch.get_num_threads()
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else NO_GPU
+    there = torch.cuda.is_available()
+    gpu = (UNUSED if on_cpu else torch.cuda.get_device_name()) if there else NO_GPU
     return f"{_cpu()}, {cores} threads, {gpu}"
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from reporting import NO_GPU
+from reporting import NO_GPU, UNUSED
 from tyro.conf import Positional
 
 from gangen.files import write_json, write_text
@@ -85,7 +85,7 @@ def kept(name: str, found: dict[str, Any]) -> None:
     """Put what a program found in its place in both files: that of the CPU, or that of a GPU."""
     store = FOLDER / "RESULTS.json"
     results = json.loads(store.read_text(encoding="utf-8")) if store.is_file() else {}
-    on_gpu = not found["measured"]["machine"].endswith(NO_GPU)
+    on_gpu = not found["measured"]["machine"].endswith((NO_GPU, UNUSED))
     results[f"{name}{ON_GPU}" if on_gpu else name] = found
     order = [f"{known}{where}" for known in (*PROGRAMS, *ON_DATA) for where in ("", ON_GPU)]
     ordered = {key: results[key] for key in order if key in results}

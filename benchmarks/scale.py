@@ -263,7 +263,10 @@ def main(settings: Settings) -> None:
         "computed": computed,
         "assumed": {k: v for k, v in asdict(settings).items() if isinstance(v, float)},
     }
-    tell(Found("More processes", [first, Table(heads, rows, told)], values, ("accelerate",)), settings.out)
+    tell(
+        Found("More processes", [first, Table(heads, rows, told)], values, ("accelerate",), on_cpu=True),
+        settings.out,
+    )
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ stands. For fastai it is the GAN of its course: a UNet with blur, self-attention
 at rates of up to 1e-3 (which fall to 1e-6 in the first layers); `gan_critic()`, taught on pictures that the
 generator painted; then `GANLearner.from_learners` with weights 1 and 50, the critic handing over below 0.65 and
 learning five times as fast as the generator's 1e-4, by Adam without momentum. Both are judged on the same
-pairs, which are held out, by the same metrics. What is timed are the calls that train; those of gangen judge
-all held-out pairs after each phase, and fastai's a batch of them.
+pairs, which are held out, by the same metrics. What is timed are gangen's steps, as its log counts them,
+without what it judges and writes after each phase, and the calls that train fastai's, which judge a batch.
 """
 
 from __future__ import annotations

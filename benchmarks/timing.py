@@ -22,6 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from gangen.train.memory import keep_freed_memory
 
 GPU = torch.cuda.is_available()
+FLOAT32 = "TF32" if GPU else "float32"
+"""What products of float32 are computed in, once `gangen.train.launch` was called."""
 """Whether there is one; then it is what is measured."""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _MAPS, _MAPPED = 65536, 32 * 2**20
@@ -163,9 +165,19 @@ def _take_turns(make: Callable[[], Callable[[], float]], pipe: Any) -> None:
     """Be a contestant: at each False work and tell the seconds, at a True tell the memory and the GFLOP of it."""
     work = make()
     while not pipe.recv():
-        pipe.send(work())
+        if GPU:
+            work()  # what is given back below is found again, which takes time
+        took = work()
+        give_back_memory()
+        pipe.send(took)
     most = peak_memory()  # before the work is counted, which needs more
     pipe.send((giga_flop(work), most))
+
+
+def give_back_memory() -> None:
+    """Leave what torch keeps of a GPU's memory, but does not use, to other processes."""
+    if GPU:
+        torch.cuda.empty_cache()
 
 
 def giga_flop(work: Callable[[], object]) -> float:

@@ -29,7 +29,7 @@ import tyro
 from limit import rates
 from playing import painter
 from reporting import Found, Table, tell
-from timing import GPU, device, giga_flop, in_turn, now, peak_memory
+from timing import FLOAT32, GPU, device, giga_flop, give_back_memory, in_turn, now, peak_memory
 from torch import Tensor, nn
 from torchvision import models
 
@@ -39,6 +39,11 @@ from gangen.train.products import SmallMaps
 
 OURS, SKETCHES = GANGENS = "gangen", "gangen, sketch recipe"
 HEADS = ("body", "pixels", "UNet", "GFLOP, forward", "ms, forward", "ms, both ways", "time, of gangen's")
+
+OF_CPUS = (
+    "gangen's networks work as in its trainer, which keeps memory and makes convolutions of small maps products; "
+    "the others as in any Python program. "
+)
 
 
 @dataclass(kw_only=True)
@@ -93,6 +98,11 @@ def forward(network: nn.Module, pictures: Tensor) -> None:
         network(pictures)
 
 
+def by_products(name: str) -> bool:
+    """Whether this network's convolutions of small maps are products: those of gangen's trainer are, on CPUs."""
+    return name in GANGENS and not GPU
+
+
 def both_ways(network: nn.Module, pictures: Tensor, *, products: bool) -> None:
     with SmallMaps() if products else nullcontext():
         network(pictures).square().mean().backward()
@@ -105,7 +115,7 @@ def memory(name: str, body: str, size: int, batch_size: int) -> float:
         launch()
     network = NETWORKS[name](body, size).to(device()).train()
     pictures = torch.randn(batch_size, 3, size, size, device=device())
-    with SmallMaps() if name in GANGENS else nullcontext():
+    with SmallMaps() if by_products(name) else nullcontext():
         network(pictures[:1, :, :64, :64]).square().mean().backward()  # what torch needs once; and the gradients
         before = peak_memory() if device().type == "cpu" else torch.cuda.memory_allocated() / 2**20
         network(pictures).square().mean().backward()
@@ -120,10 +130,12 @@ def measure(settings: Settings, body: str, size: int, limit: float) -> list[dict
     usual = [name for name in networks if name not in GANGENS]
     forth = {name: partial(forward, network, pictures) for name, network in networks.items()}
     back = {
-        name: partial(both_ways, network, pictures, products=name in GANGENS) for name, network in networks.items()
+        name: partial(both_ways, network, pictures, products=by_products(name))
+        for name, network in networks.items()
     }
     one_way, timed = (in_turn(way, settings.rounds, as_they_come=usual) for way in (forth, back))
     rows = []
+    give_back_memory()
     for name, network in networks.items():
         with multiprocessing.get_context("spawn").Pool(1) as alone:
             needed = alone.apply(memory, (name, body, size, count))
@@ -166,9 +178,8 @@ def main(settings: Settings) -> None:
         row for body in settings.bodies for size in settings.sizes for row in measure(settings, body, size, limit)
     ]
     about = (
-        f"A picture, in batches of {settings.batch_size}; medians of {settings.rounds} rounds. gangen's networks "
-        "work as in its trainer, which keeps memory and makes convolutions of small maps products; the others as "
-        f"in any Python program. The limit is {limit:,.0f} GFLOP/s, float32."
+        f"A picture, in batches of {settings.batch_size}; medians of {settings.rounds} rounds. "
+        f"{'' if GPU else OF_CPUS}The limit is {limit:,.0f} GFLOP/s, {FLOAT32}."
     )
     table = Table([*HEADS, "of the limit", "MiB"], [cells(row) for row in rows], about)
     packages = ("torchvision", "fastai", "segmentation-models-pytorch")

@@ -42,7 +42,8 @@ def test_a_program_that_runs_again_replaces_its_own_results(program, tmp_path, m
     monkeypatch.setattr(run, "FOLDER", tmp_path)
     measured = {"command": "python x.py", "commit": "c", "date": "d", "versions": {"torch": "2"}}
     cpu, gpu = "AMD EPYC, 2 threads, no GPU", "AMD EPYC, 16 threads, NVIDIA H100"
-    told = (("unet", "first", cpu), ("limit", "other", cpu), ("unet", "on a GPU", gpu), ("unet", "second", cpu))
+    beside = "AMD EPYC, 16 threads, its GPU not used"
+    told = (("unet", "first", cpu), ("limit", "other", cpu), ("unet", "on a GPU", gpu), ("unet", "second", beside))
     for name, text, machine in told:
         found = {"title": name, "measured": measured | {"machine": machine}, "text": text, "values": {"a": 1}}
         run.kept(name, found)
@@ -96,6 +97,20 @@ def test_where_memory_changes_each_works_untimed_right_before_it_is_timed(progra
     found = timing.in_turn({name: contestant(name) for name in names}, 1, 0, as_they_come=("theirs", "others"))
     assert order == ["keep", "ours", "ours", "usual", "theirs", "theirs", "others", "others"]
     assert {name: timed.seconds for name, timed in found.items()} == dict.fromkeys(names, (2,))
+
+
+def test_the_limit_is_sought_in_both_kinds_of_numbers(program, monkeypatch, tmp_path) -> None:
+    limit, sought = program("limit"), []
+
+    def rates(seconds: float, dtype: object):
+        sought.append((seconds, str(dtype)))
+        return limit.Rates(1.0, 2.0, 3.0, 4.0)
+
+    monkeypatch.setattr(limit, "rates", rates)
+    monkeypatch.setattr(limit, "launch", lambda: None)  # sets threads, for all of this process
+    limit.main(limit.Settings(out=tmp_path / "found.json"))
+    assert sought == [(1.0, "torch.float32"), (1.0, "torch.bfloat16")]
+    assert "| bfloat16 | 1 | 2 | 3 | 4 |" in json.loads((tmp_path / "found.json").read_text())["text"]
 
 
 def test_more_processes_never_make_a_step_shorter(program) -> None:
