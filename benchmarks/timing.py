@@ -22,9 +22,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from gangen.train.memory import keep_freed_memory
 
 GPU = torch.cuda.is_available()
+"""Whether there is one; then it is what is measured."""
 FLOAT32 = "TF32" if GPU else "float32"
 """What products of float32 are computed in, once `gangen.train.launch` was called."""
-"""Whether there is one; then it is what is measured."""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _MAPS, _MAPPED = 65536, 32 * 2**20
 """The parameters of mallopt(3), and what glibc comes to by itself for a program with large tensors: as many

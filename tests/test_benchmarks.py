@@ -53,6 +53,14 @@ def test_a_program_that_runs_again_replaces_its_own_results(program, tmp_path, m
     assert list(json.loads((tmp_path / "RESULTS.json").read_text())) == ["limit", "unet", "unet (GPU)"]
 
 
+def test_what_leaves_the_gpu_alone_says_so(program, monkeypatch) -> None:
+    reporting = program("reporting")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA H100")
+    assert reporting.machine().endswith("threads, NVIDIA H100")
+    assert reporting.machine(on_cpu=True).endswith("threads, its GPU not used")
+
+
 def test_every_program_is_there_and_says_what_it_measures(program, capsys: pytest.CaptureFixture[str]) -> None:
     run = program("run")
     run.main(run.Settings(list=True), [])
