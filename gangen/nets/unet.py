@@ -74,8 +74,7 @@ class UNet(nn.Module):
     Args:
         body: gives the feature maps.
         head: makes the finest maps into the answer.
-        width: channels at full resolution; the coarsest level has 8 times as many, the bottleneck up to 32
-            times. A multiple of 4.
+        width: channels at full resolution; the bottleneck has up to 32 times as many. A multiple of 4.
         attention: self-attention at stride 8 (Zhang et al. 2018, arXiv:1805.08318).
         blur: soften after each enlargement (Sugawara et al. 2019, arXiv:1806.02658).
         norm: what the way up normalises; the body keeps its own. "batch" or "instance": what each 3x3
@@ -87,6 +86,11 @@ class UNet(nn.Module):
             have 32 and 16 times the width. What the surroundings say of each place is learned there, apart from
             the body: 9.4 million weights on a ResNet-18 at the default width, applied to few places.
         cross: join the picture in the last level.
+        widening: channels of a level, at most, in multiples of `width`. They double with the stride up to there;
+            8 instead of 4 makes the level at a stride of 16 twice as wide.
+        finest: channels that the last level enlarges to. None: so many that there are half of `width` once the
+            picture has joined them, for the sake of whole blocks in the processor's convolutions, but a quarter
+            of `width` at least.
 
     Raises:
         UserError: an option is impossible.
@@ -103,10 +107,18 @@ class UNet(nn.Module):
         norm: UNetNorm = "batch",
         bottleneck: bool = False,
         cross: bool = True,
+        widening: int = 4,
+        finest: int | None = None,
     ) -> None:
         super().__init__()
         if isinstance(width, bool) or not isinstance(width, int) or width < 4 or width % 4:
             raise UserError(f"a UNet of width {width!r} is impossible; give a multiple of 4.")
+        skips = (body.in_channels if cross else 0, *body.channels[:-1])
+        if finest is None:
+            finest = max(width // 2 - skips[0], width // 4)
+        for name, value in (("widening", widening), ("finest", finest)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UserError(f"a UNet's {name} of {value!r} is impossible; give a whole number from 1 on.")
         if norm not in get_args(UNetNorm):
             raise UserError(f"norm {norm!r} is unknown; choose one of {', '.join(get_args(UNetNorm))}.")
         if any(coarse % fine or coarse == fine for fine, coarse in pairwise((1, *body.strides))):
@@ -120,10 +132,11 @@ class UNet(nn.Module):
             "blur": blur,
             "norm": norm,
             "cross": cross,
-            **({"bottleneck": True} if bottleneck else {}),  # which earlier gangen does not know
+            "bottleneck": bottleneck,
+            "widening": widening,
+            "finest": finest,
         }
         strides = (1, *body.strides)
-        skips = (body.in_channels if cross else 0, *body.channels[:-1])
         channels = body.channels[-1]
         conv_norm: Norm = "none" if norm == "skips" else norm
         skip_norm: Norm = "batch" if norm == "skips" else "none"
@@ -139,8 +152,8 @@ class UNet(nn.Module):
             level = Level(
                 channels,
                 skips[k],
-                enlarged=min(strides[k], 16) * width // 2,
-                out_channels=_level_width(strides[k], width),
+                enlarged=min(strides[k] * width // 2, widening * width) if k else finest,
+                out_channels=_level_width(strides[k], width, widening),
                 scale=strides[k + 1] // strides[k],
                 convs=1 if strides[k] == 1 else 2,
                 attention=attention and strides[k] == ATTENTION_STRIDE,
@@ -189,10 +202,14 @@ class UNet(nn.Module):
                 is needed.
             UserError: a value is impossible.
         """
-        added = [key for key in ("bottleneck",) if isinstance(config, Mapping) and key in config]
-        expect_keys("a UNet", config, ("body", "head", "width", "attention", "blur", "norm", "cross", *added))
+        if isinstance(config, Mapping):  # one from before there were these keys means what was made then
+            width = config.get("width")
+            before = {"bottleneck": False, "widening": 8, "finest": width // 2 if isinstance(width, int) else None}
+            config = {**before, **config}
+        keys = ("body", "head", "width", "attention", "blur", "norm", "cross", "bottleneck", "widening", "finest")
+        expect_keys("a UNet", config, keys)
         options = {key: value for key, value in config.items() if key not in ("body", "head")}
-        for key in ("attention", "blur", "cross", *added):
+        for key in ("attention", "blur", "cross", "bottleneck"):
             if not isinstance(options[key], bool):
                 raise RunError(f"{key!r} of a UNet's config is {options[key]!r}; expected true or false.")
         return cls(
@@ -253,6 +270,6 @@ def admission(norm: Norm, channels: int) -> list[nn.Module]:
     return [*steadied, nn.ReLU(inplace=True)] if steadied else []
 
 
-def _level_width(stride: int, width: int) -> int:
-    """Channels of the level at a stride: they double with it to 8 times the width, in smaller steps at first."""
-    return {1: width, 2: width * 3 // 2}.get(stride, min(stride, 16) * width // 2)
+def _level_width(stride: int, width: int, widening: int) -> int:
+    """Channels that the level at a stride gives: they double with it, in smaller steps at first."""
+    return min({1: width, 2: width * 3 // 2}.get(stride, stride * width // 2), widening * width)

@@ -104,6 +104,9 @@ def test_a_copy_and_a_saved_and_loaded_one_answer_bit_for_bit(unet, tmp_path):
         ({"width": 6}, "multiple of 4"),
         ({"attention": "yes"}, "true or false"),
         ({"bottleneck": 1}, "true or false"),
+        ({"widening": 0}, "widening of 0"),
+        ({"widening": 2.0}, "widening of 2.0"),
+        ({"finest": True}, "finest of True"),
         ({"norm": "layer"}, "norm 'layer' is unknown"),
         ({"body": {"arch": "os.system", "in_channels": 3}}, "os.system"),
         ({"body": {"arch": "resnet18"}}, "expected the keys arch, in_channels"),
@@ -119,11 +122,33 @@ def test_configs_that_describe_no_unet_are_refused(change, told):
         UNet.from_config(config)
 
 
-def test_configs_from_before_there_was_a_bottleneck_are_read():
+def test_configs_that_lack_later_keys_are_of_the_networks_of_their_time():
     config = _unet().config
-    assert "bottleneck" not in config
-    assert UNet.from_config(config).config == config
-    assert UNet.from_config(config | {"bottleneck": True}).config["bottleneck"] is True
+    del config["bottleneck"], config["widening"], config["finest"]
+    before = UNet.from_config(config)
+    assert [level.out_channels for level in before.levels] == [64, 32, 16, 12, 8]
+    assert [level.enlarge[0].out_channels // 4 for level in before.levels] == [64, 32, 16, 8, 4]
+    assert not before.bottleneck
+    assert UNet.from_config(before.config).config == before.config
+    assert UNet.from_config(config | {"bottleneck": True}).bottleneck
+
+
+def test_levels_widen_as_far_as_told():
+    def channels(**options):
+        return [level.out_channels for level in _unet(**options).levels]
+
+    assert channels() == [32, 32, 16, 12, 8]
+    assert channels(widening=8) == [64, 32, 16, 12, 8]
+    assert channels(widening=1) == [8, 8, 8, 8, 8]
+
+
+@pytest.mark.parametrize("cross", [True, False])
+def test_what_is_mixed_at_full_resolution_fills_half_the_width(cross):
+    """19 channels instead of 16 cost a third more: processors multiply blocks of 8 or 16."""
+    last = _unet(width=32, cross=cross).levels[-1]
+    assert last.mix[0][0].in_channels == 16
+    assert _unet(width=32, cross=cross, finest=16).levels[-1].mix[0][0].in_channels == (19 if cross else 16)
+    assert _unet(width=4, cross=cross).levels[-1].mix[0][0].in_channels == (4 if cross else 2)
 
 
 def test_a_config_lacking_a_key_is_refused():
