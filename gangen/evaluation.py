@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gangen import images, weights
 from gangen.data import DRAWN, Files, Pairs, Whole, match_folders, open_folder, open_pairs
+from gangen.data.drawn import WITHOUT_CHANCE
 from gangen.data.readable import Careful, patiently
 from gangen.data.sets import knows_pairs
 from gangen.data.sources import Halves
@@ -93,8 +94,9 @@ def score_folders(
     done.results = judge(
         _read(files, factor, done.skipped),
         metrics,
-        protocol={"upscale": f"{upscale} x{factor} of Pillow, 8 bits"} if upscale else {},
-        about={"outputs": str(outputs), "targets": str(targets)},
+        # Who enlarged them is no part of how they are measured: a baseline is there to be compared with
+        about={"outputs": str(outputs), "targets": str(targets)}
+        | ({"upscale": f"{upscale} x{factor} of Pillow, 8 bits"} if upscale else {}),
     )
     return done
 
@@ -237,7 +239,8 @@ def _told_inputs(pairs: Pairs, pipeline: Pipeline, seed: int) -> str:
     wanted = pipeline.config.get("input", "sketch")
     if wanted == "sketch":
         return "drawn sketches"
-    return f"{wanted}, 1/{pairs.prepare.scale} of the size, seed {seed}"
+    told = f"{wanted}, 1/{pairs.prepare.scale} of the size"
+    return told if wanted in WITHOUT_CHANCE else f"{told}, seed {seed}"
 
 
 def own_flags(run: Path) -> dict[str, Any]:

@@ -45,7 +45,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
         RunError: the disk is full or not writable; names the file and the space that is left.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Names have up to 255 bytes
+    name = path.name if len(os.fsencode(path.name)) <= 230 else path.name[:50]
+    temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -79,7 +79,7 @@ def main(flags: Colorization) -> None:
     body = run.body(in_channels=1)
     generator = Colorizer(chroma_unet(body), view=flags.view or flags.size)
     critic = flags.critic()
-    run.record(data=train.fingerprint(), body=body.initial)
+    run.record(data=train.fingerprint(), held_out=held_out.fingerprint(), body=body.initial)
 
     features = Perceptual(flags.perceptual, pixel=0.0) if flags.perceptual else None
 

@@ -78,7 +78,7 @@ def main(flags: Restoration) -> None:
     body = run.body()
     generator = Residual(UNet(body, ImageHead(3, output_range=None)))
     critic = flags.critic()
-    run.record(data=train.fingerprint(), body=body.initial)
+    run.record(data=train.fingerprint(), held_out=held_out.fingerprint(), body=body.initial)
 
     metrics: list[Measure] = [PSNR, SSIM, *([LPIPS(weights=flags.lpips_weights)] if flags.lpips_weights else [])]
     judge = Validation(held_out, metrics, every=flags.validate_every, best="psnr", baseline=lambda spoilt: spoilt)

@@ -79,7 +79,7 @@ def main(flags: SketchToImage) -> None:
     # Drawings are white for the most part, which a tanh alone only comes near to
     generator = UNet(body, ImageHead(3, headroom=0.35), norm="skips", bottleneck=True)
     critic = flags.critic(condition_channels=3)
-    run.record(data=train.fingerprint(), body=body.initial)
+    run.record(data=train.fingerprint(), held_out=held_out.fingerprint(), body=body.initial)
 
     metrics = [*STANDARD, *([LPIPS(weights=flags.lpips_weights)] if flags.lpips_weights else [])]
     likeness = alike(Perceptual(flags.perceptual, pixel=0.0) if flags.perceptual else None)

@@ -90,6 +90,7 @@ def main(flags: StyleTransfer) -> None:
     generator = StyleNet(flags.width)
     run.record(
         data=train.fingerprint(),
+        held_out=held_out.fingerprint(),
         style=fingerprint(flags.style) if flags.style else "stained glass",
         vgg=fingerprint(flags.vgg) if flags.vgg else "imagenet",
     )

@@ -87,6 +87,11 @@ def main(flags: SuperResolution) -> None:
         raise UserError(
             f"--size {flags.size}: expected a multiple of --scale {scale}, like {flags.size // scale * scale}."
         )
+    if flags.data and flags.validation_folder and flags.validation_folder.resolve() == Path(flags.data).resolve():
+        raise UserError(
+            f"--validation-folder {flags.validation_folder} is what is learned from. Name pictures that are not, "
+            "or leave it out: then a share of --data is held out."
+        )
     run = recipe.Run("super_resolution", flags)
     given = flags.input_folder is not None or flags.target_folder is not None
     train, held_out = open_pairs(

@@ -135,7 +135,7 @@ def main(flags: VanillaGAN) -> None:
     generator = NoiseGenerator(flags.size, flags.latent, flags.width, norm=flags.norm)
     critic = NoiseCritic(flags.size, flags.width, spectral=flags.spectral)
     game = GAMES[flags.game]
-    run.record(data=train.fingerprint())
+    run.record(data=train.fingerprint(), held_out=held_out.fingerprint())
 
     def seen(shown: Tensor) -> Tensor:
         if flags.vary == "none":

@@ -1,5 +1,6 @@
 import json
 import typing
+from pathlib import Path
 
 import pytest
 import torch
@@ -84,6 +85,19 @@ def test_compare_tells_the_difference_and_who_is_better(capsys, folders, monkeyp
     assert row.split()[2] == "100"
     assert row.split()[-1] == "good.json"
     assert "only in one of them: l1, ssim" in warned
+
+
+def test_what_enlarges_is_compared_with_the_baseline_of_the_same_pictures(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        photograph(tmp_path / f"small/{name}.png", 13, 11, 1)
+        photograph(tmp_path / f"large/{name}.png", 26, 22, 1)
+    gangen_says(capsys, "score", "small", "large", "--upscale", "bicubic", "--out", "bicubic.json")
+    gangen_says(capsys, "score", "large", "large", "--out", "mine.json")
+    code, told, _ = gangen_says(capsys, "compare", "bicubic.json", "mine.json")
+    assert code == 0
+    assert told.splitlines()[-1].split()[-1] == "mine.json"
+    assert json.loads(Path("bicubic.json").read_text())["results"][0]["about"]["upscale"].startswith("bicubic x2")
 
 
 def test_compare_refuses_unlike_protocols(capsys, folders, monkeypatch):

@@ -158,12 +158,12 @@ def test_beside_metrics_of_pairs_the_sets_are_those_of_the_pairs(folders):
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4])
-def test_small_pictures_are_enlarged_by_a_whole_factor_that_the_protocol_tells(tmp_path, factor):
+def test_small_pictures_are_enlarged_by_a_whole_factor_that_the_result_tells(tmp_path, factor):
     for seed, name in enumerate(("a", "b")):
         photograph(tmp_path / f"small/{name}.png", 13, 11, seed)
         photograph(tmp_path / f"large/{name}.png", 13 * factor, 11 * factor, seed)
     (result,) = score_folders(tmp_path / "small", tmp_path / "large", [PSNR], upscale="bicubic").results
-    assert f"bicubic x{factor}" in result.protocol["upscale"]
+    assert f"bicubic x{factor}" in result.about["upscale"]
     large = Image.open(tmp_path / "small/a.png").resize((13 * factor, 11 * factor), Image.Resampling.BICUBIC)
     squared = ((np.asarray(large).astype(float) - levels(tmp_path / "large/a.png")) ** 2).mean()
     assert result.values["a"] == pytest.approx(10 * np.log10(255**2 / squared), abs=1e-4)
@@ -245,6 +245,23 @@ def test_a_run_is_evaluated_on_packed_pairs_as_on_loose_ones(run, tmp_path, pref
         assert drawn.value != loose.value
         everything = DataFlags(data=str(tmp_path / "packed"), all=True)
         assert len(evaluate_run(run, [L1], everything, device="cpu").results[0].values) > len(loose.values)
+
+
+@pytest.mark.parametrize(("taken", "alike"), [("photograph", True), ("crappify", False)])
+def test_trainings_of_other_seeds_are_compared_where_chance_makes_no_inputs(run, tmp_path, taken, alike):
+    network = UNet(Body("resnet18", weights="none"), ImageHead(3), width=4)
+    results = []
+    for seed in (0, 1):
+        folder = tmp_path / f"run-{seed}"
+        Pipeline(network, config={"input": taken, "trained_size": 32}).save(folder / "pipeline")
+        flags = {"data": str(run / "data" / "train" / "color"), "size": 32, "validation": 0.5, "seed": seed}
+        (folder / "config.json").write_text(json.dumps({"flags": flags}))
+        results += evaluate_run(folder, [L1], device="cpu").results
+    if alike:
+        assert compare(*results).difference == 0
+    else:
+        with pytest.raises(ProtocolError, match=r"seed 0.*seed 1"):
+            compare(*results)
 
 
 def test_an_unreadable_validation_picture_is_skipped_and_none_counts_twice(run, tmp_path):

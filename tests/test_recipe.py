@@ -194,6 +194,23 @@ def test_resume_needs_a_run_and_its_own_data(pairs: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+def test_resume_needs_the_pictures_that_judged_before(tmp_path: Path) -> None:
+    """The best of numbers that were measured on different pictures would be the best of nothing."""
+    for part in ("train", "val"):
+        write_pairs(tmp_path / "pairs" / part)
+    flags = {**two_folders(tmp_path / "pairs"), "out": tmp_path / "run"}
+    run = train(**flags)
+    for folder in ("sketch", "color"):
+        (tmp_path / "pairs" / "val" / folder / "3.png").unlink()
+    with pytest.raises(RunError, match=r"not all is as .*config\.json says: held_out was .*--allow-changes"):
+        train(resume=True, **flags)
+    config = json.loads((run / "config.json").read_text())
+    del config["held_out"]  # as in runs of before it was told
+    (run / "config.json").write_text(json.dumps(config))
+    train(resume=True, **flags)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("launch", ["monday", "none"])
 def test_restarted_by_its_launcher_it_goes_on_with_its_run(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launch: str
@@ -272,6 +289,12 @@ def test_processes_that_found_different_data_are_refused(monkeypatch: pytest.Mon
 def test_numbers_that_mean_nothing_are_refused(pairs: Path, tmp_path: Path, flags: Any, told: str) -> None:
     with pytest.raises(UserError, match=told):
         train(out=tmp_path / "run", **two_folders(pairs), **flags)
+
+
+def test_data_of_no_name_is_not_every_picture_below_this_folder(tmp_path: Path) -> None:
+    """As in --data "$DATA" where nobody has set DATA."""
+    with pytest.raises(UserError, match="--data is empty"):
+        train(out=tmp_path / "run", data="")
 
 
 def test_errors_reach_the_console_without_a_traceback(

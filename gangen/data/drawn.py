@@ -20,3 +20,6 @@ DRAWN: dict[str, Callable[[int], Draw]] = {
     "old-photograph": lambda scale: OldPhotograph(),
 }
 """From the "input" in a pipeline's config, and the generator's scale, to what makes such inputs from targets."""
+
+WITHOUT_CHANCE = ("sketch", "grey", "photograph", "bicubic")
+"""Those of them that chance has no part in: the same from any seed."""

@@ -134,6 +134,8 @@ def judge_all(critic: Critic, pictures: list[Tensor], condition: Tensor | None =
     """As `judge`, for any number of batches that share one condition; gives the logits of each."""
     joined = torch.cat(pictures)
     logits = critic(joined) if condition is None else critic(joined, torch.cat([condition] * len(pictures)))
+    # Half precision is for the networks: a loss rounded to 8 bits would hide what a switcher looks for
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return list(logits.split([len(part) for part in pictures]))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,6 @@ from torchvision.transforms.v2 import functional as F
 
 from gangen import weights as stored
 from gangen.errors import UserError, WeightsError
-from gangen.weights import IMAGENET_MEAN, IMAGENET_STD
 
 INCEPTION_URL = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
@@ -131,7 +130,7 @@ def classifier(name: str = "resnet18", weights: str | Path = "imagenet", *, size
         "layer": "last, pooled",
         "resize": resize_protocol(size),
     }
-    return FeatureNet(_Normalised(network, size), protocol)
+    return FeatureNet(_Normalised(network, size, *stored.normalisation(name)), protocol)
 
 
 def feature_net(name: str = "inception", weights: str | Path = "imagenet") -> FeatureNet:
@@ -164,15 +163,16 @@ class _Levels(nn.Module):
 
 
 class _Normalised(nn.Module):
-    """A classifier of ImageNet that takes pictures in [-1, 1] of any size."""
+    """A classifier that takes pictures in [-1, 1] of any size."""
 
-    def __init__(self, network: nn.Module, size: int) -> None:
+    def __init__(self, network: nn.Module, size: int, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.network, self.size = network, size
+        self.mean, self.std = list(mean), list(std)
 
     def forward(self, pictures: Tensor) -> Tensor:
         unit = (resized(pictures, self.size) + 1) / 2
-        found: Tensor = self.network(F.normalize(unit, list(IMAGENET_MEAN), list(IMAGENET_STD))).flatten(1)
+        found: Tensor = self.network(F.normalize(unit, self.mean, self.std)).flatten(1)
         return found
 
 

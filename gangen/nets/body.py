@@ -17,9 +17,6 @@ from gangen.nets import freezing
 from gangen.nets.cut import classifiers, cut
 from gangen.nets.timm_body import TIMM, cut_timm, timm_state, timm_weights
 
-# Trained on pictures in [-1, 1], whatever ImageNet's statistics are; torchvision converts inside these two.
-_HALVES = ("googlenet", "inception_v3")
-
 
 class Body(nn.Module):
     """Feature maps of a classifier: a ResNet (He et al. 2015, arXiv:1512.03385), or any other of torchvision's.
@@ -57,13 +54,13 @@ class Body(nn.Module):
         self._grey = in_channels % 3 != 0
         pictures = in_channels if self._grey else in_channels // 3
 
-        mean: tuple[float, ...] = stored.IMAGENET_MEAN
-        std: tuple[float, ...] = stored.IMAGENET_STD
+        mean: tuple[float, ...]
+        std: tuple[float, ...]
         if arch.startswith(TIMM):
             self.net, self._cut, mean, std = cut_timm(arch)
         elif arch in classifiers():
             self.net, self._cut = cut(arch)
-            mean, std = ((0.5,) * 3, (0.5,) * 3) if arch in _HALVES else (mean, std)
+            mean, std = stored.normalisation(arch)
         else:
             near = difflib.get_close_matches(arch, classifiers(), n=3) or ["resnet34", "efficientnet_b0"]
             raise UserError(

@@ -100,8 +100,9 @@ class Upsample(nn.Sequential):
 class SelfAttention(nn.Module):
     """Each place looks at all others (Zhang et al. 2018, SAGAN, arXiv:1805.08318, equations 1 to 3).
 
-    Begins as the identity (gamma = 0). Cost and memory grow with the square of the number of places: torch's
-    kernels that need less memory have no second derivative, which penalties on a critic's slope are made of.
+    Begins as the identity (gamma = 0). Cost and memory grow with the square of the number of places: it is written
+    as products, for torch's kernels that need less memory, which torch itself chooses by how maps lie in memory,
+    have no second derivative, which penalties on a critic's slope are made of.
 
     Args:
         channels: of the map, 8 or more.
@@ -119,7 +120,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
-        # (N, one attention head, places, inner)
-        query, key, value = (part(x).flatten(2).mT.unsqueeze(1) for part in (self.query, self.key, self.value))
-        seen = F.scaled_dot_product_attention(query, key, value, scale=1.0)  # SAGAN does not divide by sqrt(d)
-        return x + self.gamma * self.out(seen.squeeze(1).mT.unflatten(2, x.shape[2:]))
+        query, key, value = (part(x).flatten(2) for part in (self.query, self.key, self.value))
+        # From each place (rows) to all places
+        looks = (query.mT @ key).softmax(dim=-1)  # SAGAN does not divide by sqrt(inner)
+        return x + self.gamma * self.out((value @ looks.mT).unflatten(2, x.shape[2:]))

@@ -208,7 +208,13 @@ def check_ranges(flags: Common) -> None:
 
 
 def plain_path(place: str | Path | None) -> str | None:
-    """A path as Python writes it, so that folder/ and ./folder are the same as folder; URLs and such as given."""
+    """What --data names, as Python writes paths, so that folder/ and ./folder are folder; URLs and such as given.
+
+    Raises:
+        UserError: it is empty, as where a script's variable is not set.
+    """
+    if place is not None and not str(place).strip():
+        raise UserError("--data is empty: name a folder, or leave it out for what comes with the recipe.")
     return None if place is None else str(place) if ":" in str(place) else str(Path(place))
 
 

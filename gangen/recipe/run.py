@@ -128,11 +128,12 @@ class Run:
         if self.flags.resume and path.exists():
             before = json.loads(path.read_text(encoding="utf-8"))
             changed = [
-                name for name in (*facts, "precision") if _essence(before.get(name)) != _essence(config[name])
+                name
+                for name in (*facts, "precision", "float32")
+                if name in before  # runs of before it was told do not tell
+                and _essence(before[name]) != _essence(config[name])
             ]
-            # Runs of before it was chosen do not tell.
-            changed += ["float32"] if before.get("float32", config["float32"]) != config["float32"] else []
-            told = [f"{name} was {before.get(name)} and is {config[name]}" for name in changed]
+            told = [f"{name} was {before[name]} and is {config[name]}" for name in changed]
             if told and not self.flags.allow_changes:
                 raise RunError(
                     f"--resume: not all is as {path} says: {'; '.join(told)}. Put it back, or start a new run in "

@@ -171,7 +171,8 @@ class Health(Callback):
         found = separation(real[1].detach(), fake[1].detach())
         if self.term in terms:
             found["critic_loss"] = float(terms[self.term])
-        in_colour = real[0].ndim == 4 and real[0].shape[1] == 3
+        of_pictures = batch.target.ndim == 4 and batch.target.is_floating_point()  # not of three classes
+        in_colour = of_pictures and real[0].ndim == 4 and real[0].shape[1] == 3
         if in_colour and fake[0].shape == real[0].shape:
             found |= measure(fake[0].detach().float(), real[0].detach().float(), batch.input.float())
             if batch.input.ndim != 4:

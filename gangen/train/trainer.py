@@ -155,8 +155,9 @@ class Trainer:
                 self.averages[player.name] = Average(player.network)
         set_seed(self.seed, self.accelerator.process_index)
         with claimed(self.run, self.accelerator, resume=resume):
+            state = self._found(resume, allow_changes)  # refuses before a callback writes
             call([*self.plan.switchers(), *self.callbacks], "on_fit_start", self)
-            state = self._open(resume, allow_changes)
+            self._open(state)
             begun = self.total
             with Interruption() as self._interruption:
                 self._play_all(state)
@@ -177,8 +178,8 @@ class Trainer:
                 self.journal.write({"event": "end", "total": self.total})
             self.save()
 
-    def _open(self, resume: bool, allow_changes: bool) -> dict[str, Any] | None:
-        """The state to go on from, put back where it does not depend on a phase; or a clean start."""
+    def _found(self, resume: bool, allow_changes: bool) -> dict[str, Any] | None:
+        """The state to go on from, of this very training; None where none was begun."""
         if self.run is None or self.checkpoints is None:
             return None
         if resume and self.accelerator.is_main_process:
@@ -186,16 +187,20 @@ class Trainer:
         state = checkpoint.newest(self) if resume else None
         if state:
             checkpoint.check_fits(self, state, allow_changes)
-            checkpoint.restore(self, state)
-            self.guard.load_state_dict(state["guard"])
         elif self.checkpoints.files():
             raise RunError(
                 f"{self.run} already holds a training. Go on by fit(..., resume=True), or name another folder."
             )
-        else:
+        return state
+
+    def _open(self, state: dict[str, Any] | None) -> None:
+        """Put the state back where it does not depend on a phase; without one, start clean."""
+        if state:
+            checkpoint.restore(self, state)
+            self.guard.load_state_dict(state["guard"])
+        elif self.run is not None:
             self.journal.rewind(0)
             self.timing.rewind(0)
-        return state
 
     def _go_back(self, trouble: Diverged) -> dict[str, Any]:
         """The last good checkpoint, from which it goes on at lower rates; or the trouble, where there is none."""

@@ -81,6 +81,16 @@ def test_the_critic_gains_by_telling_them_apart(loss):
     assert (fake.grad > 0).all()
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"), [(torch.bfloat16, torch.float32), (torch.float16, torch.float32), (torch.float64,) * 2]
+)
+def test_losses_of_a_critic_in_half_precision_are_in_single(given, kept):
+    """The critic's mean of 50 and a gap of 0.1 to it would be one number in bfloat16, which a switcher reads."""
+    pictures = torch.full((4, 3, 2, 2), 50.0)
+    real, fake = judge(lambda shown: shown.mean(dim=(1, 2, 3)).to(given), pictures, pictures - 0.25)
+    assert real.dtype == fake.dtype == wasserstein.critic(real, fake).dtype == kept
+
+
 @pytest.mark.parametrize("smoothing", [-0.1, 0.5, 1.0])
 def test_impossible_smoothing_is_told(smoothing):
     for make in (bce, least_squares):

@@ -36,6 +36,13 @@ def test_a_stand_in_is_torchvisions_network_up_to_its_pooled_features(resnet):
     assert "resnet18" in net.protocol["network"]
 
 
+def test_a_network_that_was_trained_on_other_levels_sees_those(resnet, monkeypatch):
+    monkeypatch.setattr(weights, "_OF_HALVES", ("resnet18",))
+    pictures = noise(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(classifier("resnet18", resnet[0], size=32)(pictures), resnet[1](pictures), atol=1e-5)
+
+
 def test_pictures_of_any_size_are_brought_to_the_networks_own(resnet):
     net = classifier("resnet18", resnet[0], size=32)
     pictures = noise(1, 3, 50, 41)

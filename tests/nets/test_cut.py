@@ -10,6 +10,7 @@ from torchvision import models
 
 from gangen.errors import UserError, WeightsError
 from gangen.nets import Body, ClassHead, Classifier, MaskHead, UNet, classifiers, layer_groups
+from gangen.weights import normalisation
 
 ARCHS = [
     "mobilenet_v3_small",
@@ -72,6 +73,18 @@ def test_its_coarsest_map_is_what_the_classifier_pools(arch, tmp_path):
     assert Body(arch, tmp_path / "body.safetensors").initial["kind"] == "file"
     with pytest.raises(WeightsError, match="another network"):
         Body("resnet18", tmp_path / "body.safetensors")
+
+
+def test_pictures_are_normalised_as_each_classifiers_weights_ask():
+    found = {arch: models.get_model_weights(arch).DEFAULT.transforms() for arch in classifiers()}
+    assert len(found) > 50
+    for arch, asked in found.items():
+        # torchvision converts inside these two, where it loads their weights itself
+        inside = arch in ("googlenet", "inception_v3")
+        expected = [[0.5] * 3] * 2 if inside else [asked.mean, asked.std]
+        assert [list(values) for values in normalisation(arch)] == expected, arch
+    body = Body("resnet18")
+    assert body.centre.flatten().tolist() == pytest.approx([2 * mean - 1 for mean in normalisation("resnet18")[0]])
 
 
 def test_timms_own_layout_of_weights_is_read(tmp_path):

@@ -67,3 +67,16 @@ def test_attention_begins_as_the_identity_and_then_follows_the_papers_equations(
     shares = torch.softmax(torch.einsum("nci,ncj->nij", f, g), dim=2)  # place i looks at places j
     seen = torch.einsum("nij,ncj->nci", shares, h).unflatten(2, (3, 4))
     torch.testing.assert_close(attention(x), x + 0.7 * attention.out(seen))
+
+
+@pytest.mark.parametrize("size", [(6, 5), (1, 1)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_attention_has_a_second_derivative_however_its_maps_lie_in_memory(size, layout):
+    """Penalties on a critic's slope need it, and torch's fused kernels have none."""
+    torch.manual_seed(0)
+    attention = SelfAttention(16)
+    nn.init.constant_(attention.gamma, 0.7)
+    x = torch.randn(2, 16, *size).to(memory_format=layout).requires_grad_()
+    (slope,) = torch.autograd.grad(attention(x).square().sum(), x, create_graph=True)
+    slope.square().sum().backward()
+    assert attention.value.weight.grad.abs().sum() > 0

@@ -117,6 +117,13 @@ def test_a_size_that_the_scale_does_not_divide_is_refused(photographs: Path, tmp
         train("super_resolution", out=tmp_path / "run", data=photographs, scale=3)
 
 
+def test_what_is_learned_from_does_not_judge(photographs: Path, tmp_path: Path) -> None:
+    again = photographs / ".." / photographs.name
+    with pytest.raises(UserError, match=r"--validation-folder .* is what is learned from"):
+        train("super_resolution", out=tmp_path / "run", data=str(photographs), validation_folder=again)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_a_run_that_was_cut_goes_on_to_the_same_bits(photographs: Path, tmp_path: Path) -> None:
     flags = {"data": photographs, "degradation": "practical", "width": 4, "blocks": 1, "validation": 0.3}

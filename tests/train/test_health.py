@@ -3,12 +3,14 @@
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from gangen.data import Batch
 from gangen.losses import critic_terms, hinge, l1
 from gangen.train import Alternate, Callback, Health, Phase, Player
 from gangen.train.symptoms import SYMPTOMS, measure, separation
@@ -173,6 +175,16 @@ def test_what_was_seen_survives_an_interruption(tmp_path: Path) -> None:
     fit(tmp_path / "cut", Callback())
     assert told(tmp_path / "whole", "health")
     assert (tmp_path / "whole/log.jsonl").read_text() == (tmp_path / "cut/log.jsonl").read_text()
+
+
+def test_label_maps_of_three_classes_are_no_pictures() -> None:
+    probe: Any = SimpleNamespace(judged=[(torch.rand(4, 3, 16, 16), torch.randn(4, 1)) for _ in range(2)])
+    judge: Any = SimpleNamespace(player=SimpleNamespace(loss=lambda nets, batch: {}))
+    pictures, labels = torch.randn(4, 3, 16, 16), torch.randint(3, (4, 16, 16))
+    of_pictures, of_labels = (
+        set(Health()._tell_apart(judge, probe, Batch(pictures, target, "abcd"))) for target in (pictures, labels)
+    )
+    assert of_pictures - of_labels == {"colour_drift", "grid", "variety"}
 
 
 def test_what_a_look_measures() -> None:

@@ -279,9 +279,17 @@ def test_a_second_fit_begins_with_optimizers_of_its_own() -> None:
 def test_a_used_run_folder_is_not_overwritten(tmp_path: Path) -> None:
     toy_trainer(tmp_path).fit(Game(steps=(3, 0, 0)).phases)
     before = (tmp_path / "log.jsonl").read_bytes()
+
+    class Writes(Callback):
+        def on_fit_start(self, trainer: Any) -> None:
+            (tmp_path / "protocols.json").write_text("others")
+
     with pytest.raises(ValueError, match="already holds a training"):
-        toy_trainer(tmp_path).fit(Game(steps=(3, 0, 0)).phases)
+        toy_trainer(tmp_path, Writes()).fit(Game(steps=(3, 0, 0)).phases)
+    with pytest.raises(ValueError, match="belongs to the phases"):
+        toy_trainer(tmp_path, Writes()).fit(Game(steps=(4, 0, 0)).phases, resume=True)
     assert (tmp_path / "log.jsonl").read_bytes() == before
+    assert not (tmp_path / "protocols.json").exists()
 
 
 def test_groups_keep_the_ratio_of_their_rates() -> None:
