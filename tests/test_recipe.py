@@ -39,7 +39,7 @@ SHORT: dict[str, Any] = {
 
 
 ALONE = {"critic_steps": 0, "adversarial_steps": 0}
-"""The generator's phase alone, where no other is tested: each phase ends with a checkpoint of 380 MB."""
+"""The generator's phase alone, where no other is tested: each phase ends with a checkpoint of 360 MB."""
 
 
 def train(**flags: Any) -> Path:
@@ -341,7 +341,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.slow
 def test_a_full_disk_is_named_and_the_last_checkpoint_stays(pairs: Path, tmp_path: Path, small_disk: Path) -> None:
-    """600 MiB hold one checkpoint of this generator and critic (up to 380 MB), but not two."""
+    """600 MiB hold one checkpoint of this generator and critic (up to 360 MB), but not two."""
     steps = {"generator_steps": 3, "critic_steps": 1, "adversarial_steps": 2, "save_every": 1}
     with pytest.raises(RunError, match=r"cannot write .*step-0.*MiB free.*make room.*--resume"):
         train(out=small_disk / "run", **two_folders(pairs), **steps)
