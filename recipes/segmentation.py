@@ -60,7 +60,7 @@ class Segmentation(recipe.FineTuneFlags):
     """Passes over the data in which all learns; by default 10, and 6 on the drawn scenes."""
     lr: float = 4e-3
     """Peak learning rate of the head while the body is held; half of it afterwards, and a hundredth of that in a
-    pretrained body's first layers. At 0.002 the triangles of the drawn scenes still pass for squares in the end."""
+    pretrained body's first layers. At 0.002 the drawn triangles still pass for squares in the end."""
     loss: Literal["cross_entropy", "focal", "dice", "tversky", "lovasz"] = "cross_entropy"
     """What is minimised; see gangen/losses/labels.py."""
     overlap: float = 0.0
