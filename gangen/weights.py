@@ -20,7 +20,7 @@ SUFFIXES = (".safetensors", ".pth", ".pt")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # But for these, which were trained on pictures in [-1, 1]; torchvision converts inside the first two, if asked to.
-_OF_HALVES = ("googlenet", "inception_v3", "efficientnet_v2_l")
+_TRAINED_ON_SIGNED = ("googlenet", "inception_v3", "efficientnet_v2_l")
 
 _SECONDS_TO_ANSWER = 20
 _HALVES = (torch.float16, torch.bfloat16)
@@ -28,7 +28,7 @@ _HALVES = (torch.float16, torch.bfloat16)
 
 def normalisation(arch: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation per colour, in [0, 1], of the pictures that torchvision's classifiers were trained on."""
-    return ((0.5,) * 3, (0.5,) * 3) if arch in _OF_HALVES else (IMAGENET_MEAN, IMAGENET_STD)
+    return ((0.5,) * 3, (0.5,) * 3) if arch in _TRAINED_ON_SIGNED else (IMAGENET_MEAN, IMAGENET_STD)
 
 
 def read(path: str | Path) -> dict[str, Tensor]:

@@ -37,7 +37,7 @@ def test_a_stand_in_is_torchvisions_network_up_to_its_pooled_features(resnet):
 
 
 def test_a_network_that_was_trained_on_other_levels_sees_those(resnet, monkeypatch):
-    monkeypatch.setattr(weights, "_OF_HALVES", ("resnet18",))
+    monkeypatch.setattr(weights, "_TRAINED_ON_SIGNED", ("resnet18",))
     pictures = noise(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.allclose(classifier("resnet18", resnet[0], size=32)(pictures), resnet[1](pictures), atol=1e-5)
