@@ -43,6 +43,9 @@ class NoGan:
     early_share: float = 1.0
     """Share of --lr at which a pretrained body's first layers learn, its later ones at something between: they
     know most already. Of no effect on a body of random weights, nor where there is none."""
+    base_width: int = 0
+    """Layers of fewer input channels than this, as those near the picture are, learn faster than at --lr while the
+    generator is alone, those of half as many at twice the rate; but for the body's. 0 for one rate for all."""
     adversarial_lr: float = 1e-4
     """Learning rate of the generator while it plays against the critic; it fades to nothing over the phase."""
     critic_lr: float = 2e-4
@@ -101,7 +104,16 @@ def nogan_phases(
     rate: Rate = (settings.early_share * settings.lr, settings.lr) if graded else settings.lr
 
     def alone() -> Player:
-        return Player("generator", generator, imitate, lr=rate, schedule=one_cycle(), clip=1.0, ema=ema[0])
+        return Player(
+            "generator",
+            generator,
+            imitate,
+            lr=rate,
+            base_width=settings.base_width or None,
+            schedule=one_cycle(),
+            clip=1.0,
+            ema=ema[0],
+        )
 
     phases = []
     if body is not None:
@@ -110,6 +122,7 @@ def nogan_phases(
             generator,
             imitate,
             lr=settings.lr,
+            base_width=settings.base_width or None,
             clip=1.0,
             ema=ema[0],
             frozen=[body],

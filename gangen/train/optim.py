@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gangen.nets import layer_groups
+from gangen.nets.groups import body_of
 
 Rate = float | tuple[float, float]
 """A learning rate; or two, of the first layers and of the last: what is pretrained has less to learn than what is
@@ -41,7 +42,7 @@ def sgd(momentum: float = 0.9, weight_decay: float = 0.0) -> OptimizerFactory:
     return lambda groups, lr: torch.optim.SGD(decay_groups(groups, weight_decay), lr=lr, momentum=momentum)
 
 
-def parameter_groups(network: nn.Module, lr: Rate) -> list[dict[str, Any]]:
+def parameter_groups(network: nn.Module, lr: Rate, base_width: int | None = None) -> list[dict[str, Any]]:
     """The parameters of `network` that may learn, norms and biases in groups of their own, each with its rate.
 
     Vectors and scalars (biases, norms' scales and shifts, attention's gain) are marked `"decays": False`.
@@ -49,15 +50,46 @@ def parameter_groups(network: nn.Module, lr: Rate) -> list[dict[str, Any]]:
     Args:
         network: what learns.
         lr: one rate for all, or two, between which the layer groups' are spread (see `gangen.nets.layer_groups`).
+        base_width: a layer of fewer inputs, c, learns at base_width / c times its rate (see `width_factors`);
+            None: all at theirs as given.
     """
     parts = layer_groups(network) if isinstance(lr, tuple) else [list(network.parameters())]
+    factors = width_factors(network, base_width) if base_width else {}
     groups = []
     for part, rate in zip(parts, spread(lr, len(parts)), strict=True):
-        learnable = [parameter for parameter in part if parameter.requires_grad]
-        for decays in (True, False):
-            chosen = [parameter for parameter in learnable if (parameter.ndim > 1) == decays]
-            groups += [{"params": chosen, "decays": decays, "lr": rate}] if chosen else []
+        learnable = [(parameter, factors.get(id(parameter), 1.0)) for parameter in part if parameter.requires_grad]
+        for factor in dict.fromkeys(factor for _, factor in learnable):
+            alike = [parameter for parameter, its in learnable if its == factor]
+            for decays in (True, False):
+                chosen = [parameter for parameter in alike if (parameter.ndim > 1) == decays]
+                groups += [{"params": chosen, "decays": decays, "lr": rate * factor}] if chosen else []
     return groups
+
+
+def width_factors(network: nn.Module, base_width: int) -> dict[int, float]:
+    """How many times faster than others the layers of fewer than `base_width` inputs learn.
+
+    Adam moves every weight by about the rate. What a layer answers is a sum over its inputs, so that with c of
+    them it may move by c times the rate: at one rate for all, narrow layers learn slowly. Yang et al. 2022
+    (arXiv:2203.03466) give a layer base_width / c times the rate, so that what suits one width suits others. Here
+    narrow layers have that; those of `base_width` inputs and more learn at the rate as given, and so does the
+    body on which the network stands. Channels are counted, whatever the side of the kernel.
+
+    Args:
+        network: what learns.
+        base_width: in input channels.
+
+    Returns:
+        A factor, 1 or more, for each weight and bias of a convolution or a linear layer, by its id.
+    """
+    body = body_of(network)
+    known = {id(parameter) for parameter in body.parameters()} if body else set()
+    factors = {}
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            factor = max(1.0, base_width / module.weight.shape[1])
+            factors.update({id(p): factor for p in module.parameters() if id(p) not in known})
+    return factors
 
 
 def spread(lr: Rate, count: int) -> list[float]:

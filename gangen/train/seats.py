@@ -59,7 +59,9 @@ class Seat:
             self._thaw()
             raise ValueError(f"{player.name}: every weight is frozen, so there is nothing to learn")
         peak = player.lr[1] if isinstance(player.lr, tuple) else player.lr
-        self.optimizer = optimizer or player.optimizer(parameter_groups(self.network, player.lr), peak)
+        self.optimizer = optimizer or player.optimizer(
+            parameter_groups(self.network, player.lr, player.base_width), peak
+        )
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
         self._wrapped = _wrap(self.network, accelerator)

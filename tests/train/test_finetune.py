@@ -33,6 +33,7 @@ from gangen.recipe.flags import FineTuneFlags
 from gangen.train import Callback, NoGan, Player, Trainer, alike, fine_tune, lr_find, nogan_phases, steps_of
 from gangen.train.lr_find import _steepest, _valley
 from gangen.train.optim import parameter_groups, spread
+from gangen.train.schedule import one_cycle
 from tests.train.toys import differences
 
 
@@ -117,6 +118,34 @@ def test_in_nogan_a_pretrained_bodys_first_layers_learn_by_the_early_share(
     assert sorted(given) == pytest.approx(sorted(rates))
     others = [player.lr for phase in phases for player in phase.players if phase.name != "generator"]
     assert all(isinstance(rate, float) for rate in others)
+
+
+@pytest.mark.parametrize(("base_width", "factor"), [(0, 1.0), (64, 4.0)])
+def test_in_nogan_a_narrow_layer_moves_further_than_a_wide_one_where_there_is_a_base_width(
+    tmp_path: Path, base_width: int, factor: float
+) -> None:
+    torch.manual_seed(0)
+    body = Body("resnet18")
+    unet = UNet(body, ImageHead(3), width=16)  # whose head has 16 inputs
+    before = copy.deepcopy(unet.state_dict())
+    settings = NoGan(generator_steps=1, critic_steps=0, adversarial_steps=0, lr=1e-3, base_width=base_width)
+    phases = nogan_phases(settings, generator=unet, critic=nn.Conv2d(3, 1, 1), likeness=alike(), body=body)
+    pairs = [Batch(torch.rand(3, 32, 32), torch.rand(3, 32, 32), str(n)) for n in range(4)]
+    Trainer(tmp_path, pairs, batch_size=4).fit(phases)
+
+    def moved(name: str) -> float:
+        return float((unet.state_dict()[name] - before[name]).abs().max())
+
+    start = one_cycle()(0.0) * 1e-3  # a first step of Adam is as long as the rate
+    assert moved("head.0.weight") == pytest.approx(factor * start, rel=1e-3)
+    assert moved("head.0.bias") == pytest.approx(factor * start, rel=1e-3)
+    assert moved("levels.0.mix.0.0.weight") == pytest.approx(start, rel=1e-3)  # of 320 inputs
+    assert moved("body.net.conv1.weight") == pytest.approx(start, rel=1e-3)  # of 3, but the body's
+
+
+def test_a_base_width_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="base_width counts channels, at least 1, not 0"):
+        Player("network", network(), tell, base_width=0)
 
 
 @pytest.mark.parametrize(("pretrained", "rates"), [(True, {1e-5, 1e-4, 1e-3}), (False, {1e-3})])
