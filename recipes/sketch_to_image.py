@@ -47,8 +47,8 @@ class SketchToImage(recipe.Drafts, recipe.NoGanFlags):
     """Share of --lr at which a pretrained body's first layers learn, its later ones at something between: they
     know most already. Of no effect on a body of random weights."""
     base_width: int = 128
-    """Layers of fewer input channels than this, as those near the picture are, learn faster than at --lr while the
-    generator is alone, those of half as many at twice the rate; but for the body's. 0 for one rate for all."""
+    """Weights of layers of fewer input channels than this, as those near the picture are, learn faster than at
+    --lr while the generator is alone, with half as many at twice the rate; but for the body's. 0: none do."""
     fool: float = 0.4
     """Weight of the critic's opinion in the generator's loss, against 1 for the pixels."""
     vividness: float = 10.0

@@ -44,8 +44,8 @@ class NoGan:
     """Share of --lr at which a pretrained body's first layers learn, its later ones at something between: they
     know most already. Of no effect on a body of random weights, nor where there is none."""
     base_width: int = 0
-    """Layers of fewer input channels than this, as those near the picture are, learn faster than at --lr while the
-    generator is alone, those of half as many at twice the rate; but for the body's. 0 for one rate for all."""
+    """Weights of layers of fewer input channels than this, as those near the picture are, learn faster than at
+    --lr while the generator is alone, with half as many at twice the rate; but for the body's. 0: none do."""
     adversarial_lr: float = 1e-4
     """Learning rate of the generator while it plays against the critic; it fades to nothing over the phase."""
     critic_lr: float = 2e-4

@@ -50,8 +50,8 @@ def parameter_groups(network: nn.Module, lr: Rate, base_width: int | None = None
     Args:
         network: what learns.
         lr: one rate for all, or two, between which the layer groups' are spread (see `gangen.nets.layer_groups`).
-        base_width: a layer of fewer inputs, c, learns at base_width / c times its rate (see `width_factors`);
-            None: all at theirs as given.
+        base_width: weights of a layer of fewer inputs, c, learn at base_width / c times its rate (see
+            `width_factors`); None: all at theirs as given.
     """
     parts = layer_groups(network) if isinstance(lr, tuple) else [list(network.parameters())]
     factors = width_factors(network, base_width) if base_width else {}
@@ -67,20 +67,21 @@ def parameter_groups(network: nn.Module, lr: Rate, base_width: int | None = None
 
 
 def width_factors(network: nn.Module, base_width: int) -> dict[int, float]:
-    """How many times faster than others the layers of fewer than `base_width` inputs learn.
+    """How many times faster than others the weights of layers of fewer than `base_width` inputs learn.
 
     Adam moves every weight by about the rate. What a layer answers is a sum over its inputs, so that with c of
     them it may move by c times the rate: at one rate for all, narrow layers learn slowly. Yang et al. 2022
-    (arXiv:2203.03466) give a layer base_width / c times the rate, so that what suits one width suits others. Here
-    narrow layers have that; those of `base_width` inputs and more learn at the rate as given, and so does the
-    body on which the network stands. Channels are counted, whatever the side of the kernel.
+    (arXiv:2203.03466) give weights base_width / c times the rate, and biases, which are one a sum, the rate
+    itself, so that what suits one width suits others. Here narrow layers have that; those of `base_width` inputs
+    and more learn at the rate as given, and so does the body on which the network stands. Channels are counted,
+    whatever the side of the kernel.
 
     Args:
         network: what learns.
         base_width: in input channels.
 
     Returns:
-        A factor, 1 or more, for each weight and bias of a convolution or a linear layer, by its id.
+        A factor, 1 or more, for the weights of each convolution and linear layer, by their id.
     """
     body = body_of(network)
     known = {id(parameter) for parameter in body.parameters()} if body else set()
@@ -88,7 +89,8 @@ def width_factors(network: nn.Module, base_width: int) -> dict[int, float]:
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             factor = max(1.0, base_width / module.weight.shape[1])
-            factors.update({id(p): factor for p in module.parameters() if id(p) not in known})
+            weights = (parameter for parameter in module.parameters() if parameter.ndim > 1)
+            factors.update({id(weight): factor for weight in weights if id(weight) not in known})
     return factors
 
 

@@ -37,8 +37,8 @@ class Player:
         loss: `loss(nets, batch) -> {"term": scalar, ...}`; the sum is minimised.
         lr: peak learning rate; or two, of the first layer group and of the last, between which the others' are
             spread in equal ratios (see `gangen.nets.layer_groups`).
-        base_width: layers of fewer input channels than this learn faster, those of half as many at twice the rate
-            (see `gangen.train.optim.width_factors`); None for one rate whatever the width.
+        base_width: weights of layers of fewer input channels than this learn faster, with half as many at twice
+            the rate (see `gangen.train.optim.width_factors`); None: none do.
         optimizer: makes its optimizer. The same `Player` object in several phases keeps its optimizer's state.
         schedule: factor on `lr` over the phase.
         clip: largest norm of the gradient, or None.
