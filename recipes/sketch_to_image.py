@@ -46,7 +46,7 @@ class SketchToImage(recipe.Drafts, recipe.NoGanFlags):
     early_share: float = 0.01
     """Share of --lr at which a pretrained body's first layers learn, its later ones at something between: they
     know most already. Of no effect on a body of random weights."""
-    base_width: int = 128
+    base_width: int = 64
     """Weights of layers of fewer input channels than this, as those near the picture are, learn faster than at
     --lr while the generator is alone, with half as many at twice the rate; but for the body's. 0: none do."""
     fool: float = 0.4
