@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from gangen.data import Batch
 from gangen.losses import Adversarial, Perceptual, l1
 from gangen.nets import Body, Norms
+from gangen.nets.groups import body_of
 from gangen.train.game import Judged, Likeness, game_phases
 from gangen.train.optim import Rate
 from gangen.train.phase import Phase, Player
@@ -45,7 +46,8 @@ class NoGan:
     know most already. Of no effect on a body of random weights, nor where there is none."""
     base_width: int = 0
     """Weights of layers of fewer input channels than this, as those near the picture are, learn faster than at
-    --lr while the generator is alone, with half as many at twice the rate; but for the body's. 0: none do."""
+    --lr while the generator is alone, with half as many at twice the rate; but for the body's. 0: none do. Of no
+    effect where there is no body."""
     adversarial_lr: float = 1e-4
     """Learning rate of the generator while it plays against the critic; it fades to nothing over the phase."""
     critic_lr: float = 2e-4
@@ -103,13 +105,15 @@ def nogan_phases(
     graded = pretrained and settings.early_share != 1
     rate: Rate = (settings.early_share * settings.lr, settings.lr) if graded else settings.lr
 
+    base_width = settings.base_width if body is not None and body_of(generator) is body else 0
+
     def alone() -> Player:
         return Player(
             "generator",
             generator,
             imitate,
             lr=rate,
-            base_width=settings.base_width or None,
+            base_width=base_width or None,
             schedule=one_cycle(),
             clip=1.0,
             ema=ema[0],
@@ -122,7 +126,7 @@ def nogan_phases(
             generator,
             imitate,
             lr=settings.lr,
-            base_width=settings.base_width or None,
+            base_width=base_width or None,
             clip=1.0,
             ema=ema[0],
             frozen=[body],

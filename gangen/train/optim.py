@@ -16,6 +16,9 @@ Rate = float | tuple[float, float]
 """A learning rate; or two, of the first layers and of the last: what is pretrained has less to learn than what is
 new (Howard & Ruder 2018, arXiv:1801.06146, "discriminative fine-tuning")."""
 
+_PICTURE_CHANNELS = 4
+"""So many, or fewer, are what a picture has, not how wide a layer is."""
+
 OptimizerFactory = Callable[[list[dict[str, Any]], float], Optimizer]
 """Parameter groups and a learning rate to an optimizer."""
 
@@ -52,13 +55,16 @@ def parameter_groups(network: nn.Module, lr: Rate, base_width: int | None = None
         lr: one rate for all, or two, between which the layer groups' are spread (see `gangen.nets.layer_groups`).
         base_width: weights of a layer of fewer inputs, c, learn at base_width / c times its rate (see
             `width_factors`); None: all at theirs as given.
+
+    Returns:
+        The groups, part by part. The last one's rate is the last part's as given, which logs show.
     """
     parts = layer_groups(network) if isinstance(lr, tuple) else [list(network.parameters())]
     factors = width_factors(network, base_width) if base_width else {}
     groups = []
     for part, rate in zip(parts, spread(lr, len(parts)), strict=True):
         learnable = [(parameter, factors.get(id(parameter), 1.0)) for parameter in part if parameter.requires_grad]
-        for factor in dict.fromkeys(factor for _, factor in learnable):
+        for factor in sorted({factor for _, factor in learnable}, reverse=True):
             alike = [parameter for parameter, its in learnable if its == factor]
             for decays in (True, False):
                 chosen = [parameter for parameter in alike if (parameter.ndim > 1) == decays]
@@ -71,25 +77,31 @@ def width_factors(network: nn.Module, base_width: int) -> dict[int, float]:
 
     Adam moves every weight by about the rate. What a layer answers is a sum over its inputs, so that with c of
     them it may move by c times the rate: at one rate for all, narrow layers learn slowly. Yang et al. 2022
-    (arXiv:2203.03466) give weights base_width / c times the rate, and biases, which are one a sum, the rate
-    itself, so that what suits one width suits others. Here narrow layers have that; those of `base_width` inputs
-    and more learn at the rate as given, and so does the body on which the network stands. Channels are counted,
-    whatever the side of the kernel.
+    (arXiv:2203.03466) therefore have the rate of hidden weights fall as 1 / c, and leave that of biases, and of
+    weights that see the picture itself, as it is. Here only what is narrower than `base_width` differs: it has
+    base_width / c times the rate. The body on which the network stands learns as given.
 
     Args:
-        network: what learns.
-        base_width: in input channels.
+        network: what learns, by Adam or another optimizer whose steps are as long whatever the gradient.
+        base_width: in input channels, whatever the side of the kernel; of a grouped convolution, those that each
+            output sees.
 
     Returns:
-        A factor, 1 or more, for the weights of each convolution and linear layer, by their id.
+        A factor, 1 or more, for the weights of each 2-D convolution and linear layer, by their id.
     """
     body = body_of(network)
-    known = {id(parameter) for parameter in body.parameters()} if body else set()
+    known = {id(parameter) for parameter in body.parameters()} if body is not None else set()
     factors = {}
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            factor = max(1.0, base_width / module.weight.shape[1])
+        if isinstance(module, nn.Conv2d):
+            inputs, channels = module.in_channels // module.groups, module.in_channels
+        elif isinstance(module, nn.Linear):
+            inputs = channels = module.in_features
+        else:
+            continue
+        if channels > _PICTURE_CHANNELS:
             weights = (parameter for parameter in module.parameters() if parameter.ndim > 1)
+            factor = max(1.0, base_width / inputs)
             factors.update({id(weight): factor for weight in weights if id(weight) not in known})
     return factors
 

@@ -38,7 +38,7 @@ class Player:
         lr: peak learning rate; or two, of the first layer group and of the last, between which the others' are
             spread in equal ratios (see `gangen.nets.layer_groups`).
         base_width: weights of layers of fewer input channels than this learn faster, with half as many at twice
-            the rate (see `gangen.train.optim.width_factors`); None: none do.
+            the rate (see `gangen.train.optim.width_factors`); None: none do. Meant for Adam.
         optimizer: makes its optimizer. The same `Player` object in several phases keeps its optimizer's state.
         schedule: factor on `lr` over the phase.
         clip: largest norm of the gradient, or None.

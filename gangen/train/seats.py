@@ -82,7 +82,8 @@ class Seat:
         except ValueError as error:
             raise RunError(
                 f"the checkpoint's optimizer of {self.player.name!r} is of other weights: {error}. Resume with "
-                "what is frozen (--norms and such) as it was, or start a new run in another --out."
+                "what is frozen (--norms and such) and --base-width as they were, or start a new run in another "
+                "--out."
             ) from error
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["initial_lr"] = rate
