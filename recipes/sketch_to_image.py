@@ -46,9 +46,6 @@ class SketchToImage(recipe.Drafts, recipe.NoGanFlags):
     early_share: float = 0.01
     """Share of --lr at which a pretrained body's first layers learn, its later ones at something between: they
     know most already. Of no effect on a body of random weights."""
-    base_width: int = 64
-    """Weights of layers of fewer input channels than this, as those near the picture are, learn faster than at
-    --lr while the generator is alone, with half as many at twice the rate; but for the body's. 0: none do."""
     fool: float = 0.4
     """Weight of the critic's opinion in the generator's loss, against 1 for the pixels."""
     vividness: float = 10.0
