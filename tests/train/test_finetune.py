@@ -122,8 +122,7 @@ def test_in_nogan_a_pretrained_bodys_first_layers_learn_by_the_early_share(
     assert all(isinstance(rate, float) for rate in others)
 
 
-@pytest.mark.parametrize(("base_width", "factor"), [(0, 1.0), (64, 4.0)])
-@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize(("base_width", "factor", "held"), [(0, 1.0, False), (64, 4.0, False), (64, 4.0, True)])
 def test_in_nogan_weights_of_a_narrow_layer_move_further_than_others_where_there_is_a_base_width(
     tmp_path: Path, base_width: int, factor: float, held: bool
 ) -> None:
