@@ -105,6 +105,7 @@ def nogan_phases(
     graded = pretrained and settings.early_share != 1
     rate: Rate = (settings.early_share * settings.lr, settings.lr) if graded else settings.lr
 
+    # A body that is held out of sight would be taken for new layers, whose narrow ones learn faster
     base_width = settings.base_width if body is not None and body_of(generator) is body else 0
 
     def alone() -> Player:
