@@ -282,7 +282,6 @@ def test_processes_that_found_different_data_are_refused(monkeypatch: pytest.Mon
             "nothing to train: no phase has a step",
         ),
         ({"validate_every": -1}, "--validate-every -1: expected 0 or more"),
-        ({"base_width": -1}, "--base-width -1: expected 0 or more"),
         ({"early_share": 0}, "--early-share 0: a share of --lr is above 0 and at most 1"),
         ({"early_share": 1.5}, "--early-share 1.5: a share of --lr is above 0 and at most 1"),
     ],

@@ -180,7 +180,7 @@ class FineTuneFlags(Flags):
 def check_ranges(flags: Common) -> None:
     """Refuse numbers that mean nothing, before anything is written."""
     least = {"size": 1, "batch_size": 1, "log_every": 0, "save_every": 0, "seed": 0}
-    least |= {"workers": 0, "keep": 0, "threads": 0, "fool": 0, "validate_every": 0, "base_width": 0}
+    least |= {"workers": 0, "keep": 0, "threads": 0, "fool": 0, "validate_every": 0}
     stands_on_body = isinstance(flags, Flags)
     if stands_on_body:
         least["size"] = 11  # the window of SSIM, which validation measures

@@ -19,7 +19,7 @@ from gangen.train.claims import claim_run
 MAY_CHANGE = {"out", "resume", "allow_changes", "track", "workers", "keep"}
 """Flags that change nothing of what is computed, so that a run may be resumed with others."""
 
-ADDED = {"base_width": 0, "compile": False, "draft": False, "early_share": 1.0, "norms": "hold"}
+ADDED = {"compile": False, "draft": False, "early_share": 1.0, "norms": "hold", "optimizer": "adam"}
 """Flags that older runs do not know, at the value that leaves everything as it was for them."""
 
 _UNKNOWN = "did not exist when that run was started"

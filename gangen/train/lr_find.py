@@ -79,7 +79,7 @@ def lr_find(
         half = accelerator.mixed_precision == "fp16"
         scaler = GradScaler(accelerator.device.type) if half else None
         seat = Seat(replace(player, schedule=constant()), accelerator, None, scaler)
-        peak = seat.optimizer.param_groups[-1]["initial_lr"]  # the player's; narrow layers' may be higher
+        peak = max(group["initial_lr"] for group in seat.optimizer.param_groups)
         shares = [group["initial_lr"] / peak for group in seat.optimizer.param_groups]
         try:
             for step in tqdm(range(steps), desc="learning rates", unit="step", disable=None):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -15,9 +15,9 @@ from torch.utils.data import Dataset
 from gangen.data import Batch
 from gangen.losses import Adversarial, Perceptual, l1
 from gangen.nets import Body, Norms
-from gangen.nets.groups import body_of
 from gangen.train.game import Judged, Likeness, game_phases
-from gangen.train.optim import Rate
+from gangen.train.muon import muon
+from gangen.train.optim import Rate, adam
 from gangen.train.phase import Phase, Player
 from gangen.train.schedule import one_cycle
 from gangen.train.seats import Nets
@@ -44,10 +44,8 @@ class NoGan:
     early_share: float = 1.0
     """Share of --lr at which a pretrained body's first layers learn, its later ones at something between: they
     know most already. Of no effect on a body of random weights, nor where there is none."""
-    base_width: int = 0
-    """Weights of layers of fewer input channels than this, as those near the picture are, learn faster than at
-    --lr while the generator is alone, with half as many at twice the rate; but for the body's. 0: none do. Of no
-    effect where there is no body."""
+    optimizer: Literal["adam", "muon"] = "adam"
+    """How the generator's new layers learn while it is alone; its body, and all in the game, learn by Adam."""
     adversarial_lr: float = 1e-4
     """Learning rate of the generator while it plays against the critic; it fades to nothing over the phase."""
     critic_lr: float = 2e-4
@@ -105,8 +103,7 @@ def nogan_phases(
     graded = pretrained and settings.early_share != 1
     rate: Rate = (settings.early_share * settings.lr, settings.lr) if graded else settings.lr
 
-    # A body that is held out of sight would be taken for new layers, whose narrow ones learn faster
-    base_width = settings.base_width if body is not None and body_of(generator) is body else 0
+    optimizer = muon(generator, body=body) if settings.optimizer == "muon" else adam()
 
     def alone() -> Player:
         return Player(
@@ -114,7 +111,7 @@ def nogan_phases(
             generator,
             imitate,
             lr=rate,
-            base_width=base_width or None,
+            optimizer=optimizer,
             schedule=one_cycle(),
             clip=1.0,
             ema=ema[0],
@@ -127,7 +124,7 @@ def nogan_phases(
             generator,
             imitate,
             lr=settings.lr,
-            base_width=base_width or None,
+            optimizer=optimizer,
             clip=1.0,
             ema=ema[0],
             frozen=[body],

@@ -37,8 +37,6 @@ class Player:
         loss: `loss(nets, batch) -> {"term": scalar, ...}`; the sum is minimised.
         lr: peak learning rate; or two, of the first layer group and of the last, between which the others' are
             spread in equal ratios (see `gangen.nets.layer_groups`).
-        base_width: weights of layers of fewer input channels than this learn faster, with half as many at twice
-            the rate (see `gangen.train.optim.width_factors`); None: none do. Meant for Adam.
         optimizer: makes its optimizer. The same `Player` object in several phases keeps its optimizer's state.
         schedule: factor on `lr` over the phase.
         clip: largest norm of the gradient, or None.
@@ -55,7 +53,6 @@ class Player:
     loss: Loss
     _: KW_ONLY
     lr: Rate = 2e-4
-    base_width: int | None = None
     optimizer: OptimizerFactory = adam()
     schedule: Schedule = constant()
     clip: float | None = None
@@ -70,8 +67,6 @@ class Player:
             raise ValueError(f"a player's name is used as nets.NAME, so {self.name!r} will not do")
         if not 0.0 <= self.ema < 1.0:
             raise ValueError(f"{self.name}: ema is a decay, at least 0 and below 1, not {self.ema}")
-        if self.base_width is not None and self.base_width < 1:
-            raise ValueError(f"{self.name}: base_width counts channels, at least 1, not {self.base_width}")
         if self.accumulate < 1:
             raise ValueError(f"{self.name}: accumulate counts batches, so it is at least 1")
 

@@ -59,9 +59,7 @@ class Seat:
             self._thaw()
             raise ValueError(f"{player.name}: every weight is frozen, so there is nothing to learn")
         peak = player.lr[1] if isinstance(player.lr, tuple) else player.lr
-        self.optimizer = optimizer or player.optimizer(
-            parameter_groups(self.network, player.lr, player.base_width), peak
-        )
+        self.optimizer = optimizer or player.optimizer(parameter_groups(self.network, player.lr), peak)
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
         self._wrapped = _wrap(self.network, accelerator)
@@ -82,8 +80,7 @@ class Seat:
         except ValueError as error:
             raise RunError(
                 f"the checkpoint's optimizer of {self.player.name!r} is of other weights: {error}. Resume with "
-                "what is frozen (--norms and such) and --base-width as they were, or start a new run in another "
-                "--out."
+                "what is frozen (--norms and such) as it was, or start a new run in another --out."
             ) from error
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["initial_lr"] = rate

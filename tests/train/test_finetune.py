@@ -1,10 +1,8 @@
 """Teaching a pretrained network something new: what is held, at which rates, and which rate is found."""
 
 import copy
-import json
 import random
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -34,8 +32,7 @@ from gangen.nets.groups import body_of
 from gangen.recipe.flags import FineTuneFlags
 from gangen.train import Callback, NoGan, Player, Trainer, alike, fine_tune, lr_find, nogan_phases, steps_of
 from gangen.train.lr_find import _steepest, _valley
-from gangen.train.optim import parameter_groups, spread, width_factors
-from gangen.train.schedule import one_cycle
+from gangen.train.optim import parameter_groups, spread
 from tests.train.toys import differences
 
 
@@ -116,80 +113,10 @@ def test_in_nogan_a_pretrained_bodys_first_layers_learn_by_the_early_share(
     settings = NoGan(generator_steps=1, adversarial_steps=1, lr=1e-3, early_share=0.1)
     phases = nogan_phases(settings, generator=unet, critic=nn.Conv2d(3, 1, 1), likeness=alike(), body=body)
     alone = next(phase for phase in phases if phase.name == "generator").players[0]
-    given = {group["lr"] for group in parameter_groups(unet, alone.lr, alone.base_width)}
+    given = {group["lr"] for group in parameter_groups(unet, alone.lr)}
     assert sorted(given) == pytest.approx(sorted(rates))
     others = [player.lr for phase in phases for player in phase.players if phase.name != "generator"]
     assert all(isinstance(rate, float) for rate in others)
-
-
-@pytest.mark.parametrize(("base_width", "factor", "held"), [(0, 1.0, False), (64, 4.0, False), (64, 4.0, True)])
-def test_in_nogan_weights_of_a_narrow_layer_move_further_than_others_where_there_is_a_base_width(
-    tmp_path: Path, base_width: int, factor: float, held: bool
-) -> None:
-    torch.manual_seed(0)
-    body = Body("resnet18")
-    body.initial = {**body.initial, "kind": "file" if held else "none"}
-    unet = UNet(body, ImageHead(3), width=16)  # whose head has 16 inputs
-    before = copy.deepcopy(unet.state_dict())
-    steps = {
-        "frozen_steps": int(held),
-        "generator_steps": int(not held),
-        "critic_steps": 0,
-        "adversarial_steps": 0,
-    }
-    settings = NoGan(**steps, lr=1e-3, base_width=base_width)
-    phases = nogan_phases(settings, generator=unet, critic=nn.Conv2d(3, 1, 1), likeness=alike(), body=body)
-    pairs = [Batch(torch.rand(3, 32, 32), torch.rand(3, 32, 32), str(n)) for n in range(4)]
-    Trainer(tmp_path, pairs, batch_size=4, log_every=1).fit(phases)
-
-    def moved(name: str) -> float:
-        return float((unet.state_dict()[name] - before[name]).abs().max())
-
-    rate = 1e-3 * (1 if held else one_cycle()(0.0))  # a first step of Adam is as long as the rate
-    assert moved("head.0.weight") == pytest.approx(factor * rate, rel=1e-3)
-    assert moved("head.0.bias") == pytest.approx(rate, rel=1e-3)
-    assert moved("levels.0.mix.0.0.weight") == pytest.approx(rate, rel=1e-3)  # of 320 inputs
-    assert moved("body.net.conv1.weight") == pytest.approx(0 if held else rate, rel=1e-3)  # of 3, but the body's
-    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    shown = [record["generator/lr"] for record in records if "generator/lr" in record]
-    assert shown == [pytest.approx(rate)]
-
-
-def test_width_factors_are_of_what_is_narrow_no_picture_and_not_the_body() -> None:
-    unet = UNet(Body("resnet18"), ImageHead(3), width=16, bottleneck=True)
-    names = {id(parameter): name for name, parameter in unet.named_parameters()}
-    factors = {names[key]: factor for key, factor in width_factors(unet, 64).items()}
-    assert (factors["head.0.weight"], factors["bottleneck.0.0.weight"]) == (4.0, 1.0)
-    assert not any(name.startswith("body.") or name.endswith("bias") for name in factors)
-    net = nn.ModuleList([nn.Conv2d(3, 32, 3), nn.Conv2d(32, 32, 3, groups=4), nn.Linear(32, 2)])
-    assert width_factors(net, 64) == {id(net[1].weight): 8.0, id(net[2].weight): 2.0}
-    normed = nn.utils.parametrizations.spectral_norm(nn.Conv2d(16, 4, 1))
-    vectors = {name: buffer.clone() for name, buffer in normed.named_buffers()}
-    assert list(width_factors(normed, 64).values()) == [4.0]
-    assert all(torch.equal(buffer, vectors[name]) for name, buffer in normed.named_buffers())
-
-
-def test_with_two_rates_and_a_base_width_the_last_group_learns_at_the_last_of_them() -> None:
-    unet = UNet(Body("resnet18"), ImageHead(3), width=16)
-    groups = parameter_groups(unet, (1e-5, 1e-3), 64)
-    assert groups[-1]["lr"] == 1e-3
-    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
-    assert rates.keys() == {id(parameter) for parameter in unet.parameters()}
-    assert rates[id(unet.head[0].weight)] == pytest.approx(4e-3)
-    assert rates[id(unet.body.net.conv1.weight)] == pytest.approx(1e-5)
-
-
-def test_a_generator_that_hides_its_body_has_one_rate() -> None:
-    body = Body("resnet18")
-    hidden = nn.Sequential(UNet(body, ImageHead(3), width=16))
-    settings = NoGan(generator_steps=1, adversarial_steps=1, base_width=64)
-    phases = nogan_phases(settings, generator=hidden, critic=nn.Conv2d(3, 1, 1), likeness=alike(), body=body)
-    assert {player.base_width for phase in phases for player in phase.players} == {None}
-
-
-def test_a_base_width_below_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="base_width counts channels, at least 1, not 0"):
-        Player("network", network(), tell, base_width=0)
 
 
 @pytest.mark.parametrize(("pretrained", "rates"), [(True, {1e-5, 1e-4, 1e-3}), (False, {1e-3})])
@@ -371,23 +298,6 @@ def test_the_range_test_leaves_everything_as_it_was() -> None:
     assert 1e-6 < found.valley < 1
     assert found.rates[0] == 1e-7
     assert min(found.losses) < 0.8 * found.losses[0]
-
-
-def test_the_range_test_is_of_the_players_rate_not_of_that_of_its_narrow_layers() -> None:
-    seen = []
-
-    class Told(torch.optim.AdamW):
-        def step(self, closure: Any = None) -> Any:
-            seen.append([group["lr"] for group in self.param_groups])
-            return super().step(closure)
-
-    player = Player(
-        "network", network(), tell, base_width=64, optimizer=lambda groups, lr: Told(groups, lr=lr)
-    )  # its head has 16 inputs
-    found = lr_find(player, Shades(), batch_size=4, steps=10)
-    given, fastest = [rates[-1] for rates in seen], [max(rates) for rates in seen]
-    assert given[: len(found.rates)] == pytest.approx(found.rates)
-    assert fastest == pytest.approx([4 * rate for rate in given])
 
 
 def test_a_test_that_cannot_begin_leaves_the_network_able_to_learn() -> None:
