@@ -14,20 +14,9 @@ import torch
 from gangen.errors import RunError
 from gangen.train import Adaptive, Alternate, Callback, Interrupted, Phase, Player, Together
 from tests.forked import forked
-from tests.train.toys import Game, Toys, differences, imitate, toy_trainer
+from tests.train.toys import Cut, Game, Toys, differences, imitate, toy_trainer
 
 STEPS = (8, 6, 12)
-
-
-class Cut(Callback):
-    """Ends the training with an error in the middle of a step, before the optimizer moves."""
-
-    def __init__(self, at: int) -> None:
-        self.at = at
-
-    def on_before_update(self, trainer: Any, player: Player) -> None:
-        if trainer.total == self.at:
-            raise ConnectionError("the plug was pulled")
 
 
 def final_state(run: Path) -> dict[str, Any]:

@@ -87,6 +87,17 @@ class Game:
         ]
 
 
+class Cut(Callback):
+    """Ends the training with an error in the middle of a step, before the optimizer moves."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def on_before_update(self, trainer: Any, player: Player) -> None:
+        if trainer.total == self.at:
+            raise ConnectionError("the plug was pulled")
+
+
 def toy_trainer(run: Path | None = None, *callbacks: Callback, **options: Any) -> Trainer:
     options = {"batch_size": 4, "log_every": 5, "save_every": 3, **options}
     return Trainer(run, Toys(), callbacks=callbacks, accelerator=Accelerator(cpu=True), **options)
@@ -112,4 +123,15 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-__all__ = ["Game", "ToyGenerator", "Toys", "bits", "differences", "same", "sgd", "toy_critic", "toy_trainer"]
+__all__ = [
+    "Cut",
+    "Game",
+    "ToyGenerator",
+    "Toys",
+    "bits",
+    "differences",
+    "same",
+    "sgd",
+    "toy_critic",
+    "toy_trainer",
+]
