@@ -81,11 +81,12 @@ def tell(found: Found, out: Path | None) -> None:
 
 
 def machine(*, on_cpu: bool = False) -> str:
-    """CPU, cores, and GPU, or that it has none or needed none, in words."""
+    """CPU, with the instructions that torch uses there, cores, and GPU, or that it has none or needed none."""
     cores = torch.get_num_threads()
     there = torch.cuda.is_available()
     gpu = (UNUSED if on_cpu else torch.cuda.get_device_name()) if there else NO_GPU
-    return f"{_cpu()}, {cores} threads, {gpu}"
+    # Makers sell CPUs of several generations by one name; their instructions tell them apart
+    return f"{_cpu()} ({torch.backends.cpu.get_cpu_capability()}), {cores} threads, {gpu}"
 
 
 def commit() -> str:

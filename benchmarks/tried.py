@@ -23,12 +23,13 @@ import tyro
 from playing import Loss, losses, playing, small_critic
 from reporting import Found, Table, tell
 from timing import GPU, device, in_turn
-from torch import Tensor
+from torch import Tensor, nn
 
 from gangen.data import Batch
 from gangen.nets import Body, ImageHead, UNet
 from gangen.train import Alternate, Player, launch, products
 from gangen.train.launch import choose_float32
+from gangen.train.muon import muon
 from gangen.train.optim import OptimizerFactory, adam, decay_groups
 
 AS_IT_IS = "as it is"
@@ -60,7 +61,7 @@ class Way:
     """One thing changed.
 
     Attributes:
-        optimizer: of both players.
+        optimizer: of both players; is given the network, and makes what makes its optimizer.
         layout: of weights and pictures in memory.
         around: what a round happens within.
         precision: what a loss is computed within.
@@ -68,7 +69,7 @@ class Way:
         compile: a backend of torch.compile.
     """
 
-    optimizer: OptimizerFactory = adam()
+    optimizer: Callable[[nn.Module], OptimizerFactory] = lambda network: adam()
     layout: torch.memory_format = torch.contiguous_format
     around: Callable[[], AbstractContextManager[Any]] = nullcontext
     precision: Callable[[], AbstractContextManager[Any]] = nullcontext
@@ -76,8 +77,8 @@ class Way:
     compile: str | None = None
 
 
-def torchs_choice(groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(decay_groups(groups, 0.0), lr=lr, betas=(0.9, 0.99))
+def torchs_choice(network: nn.Module) -> OptimizerFactory:
+    return lambda groups, lr: torch.optim.AdamW(decay_groups(groups, 0.0), lr=lr, betas=(0.9, 0.99))
 
 
 @contextmanager
@@ -110,6 +111,7 @@ def ways(compiled: bool) -> dict[str, Way]:
         AS_IT_IS: Way(),
         "the generator runs for each player by itself, in turns": Way(turns=True),
         "AdamW as torch chooses, not fused": Way(optimizer=torchs_choice),
+        "Muon of all hidden layers but the body's": Way(optimizer=muon),
         "channels_last": Way(layout=last),
         "bfloat16 (--precision bf16)": Way(precision=bfloat16),
     }
@@ -145,8 +147,8 @@ def contestant(settings: Settings, way: Way) -> Callable[[], float]:
 
     persuade, judge = losses()
     players = [
-        Player("critic", critic, so(judge), lr=2e-4, optimizer=way.optimizer),
-        Player("generator", generator, so(persuade), lr=2e-4, optimizer=way.optimizer),
+        Player("critic", critic, so(judge), lr=2e-4, optimizer=way.optimizer(critic)),
+        Player("generator", generator, so(persuade), lr=2e-4, optimizer=way.optimizer(generator)),
     ]
     play = playing(
         players,

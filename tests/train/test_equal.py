@@ -17,6 +17,7 @@ from torch import nn
 from gangen.data import Batch
 from gangen.losses import critic_terms, hinge, l1
 from gangen.train import Adaptive, Phase, Player, Trainer, launch
+from gangen.train.muon import muon
 from tests.train.toys import Toys
 
 class Doubles(Toys):
@@ -40,10 +41,11 @@ accelerator = launch(threads=1)
 torch.manual_seed(0)
 # No batch norm, dropout or spectral norm: what these do depends on how the batch is cut.
 wide, narrow = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 3, 3, padding=1)
-generator = nn.Sequential(wide, nn.GroupNorm(2, 6), nn.ReLU(), narrow)
+hidden = nn.Conv2d(6, 6, 3, padding=1)
+generator = nn.Sequential(wide, nn.GroupNorm(2, 6), nn.ReLU(), hidden, nn.ReLU(), narrow)
 critic = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.LeakyReLU(0.2), nn.Conv2d(8, 1, 3))
 options = {"lr": 1e-2, "accumulate": accumulate, "clip": 1.0}
-beginner = Player("generator", generator.double(), imitate, ema=0.9, **options)
+beginner = Player("generator", generator.double(), imitate, ema=0.9, optimizer=muon(generator), **options)
 expert = Player("critic", critic.double(), judge, **options)
 artist = Player("generator", generator, persuade, ema=0.9, **options)
 trainer = Trainer(out, Doubles(11), batch_size=batch_size, accelerator=accelerator, log_every=1)
