@@ -63,10 +63,16 @@ def hidden_weights(network: nn.Module, body: nn.Module | None = None) -> list[nn
     """The weights of `network` that Muon is for: of layers between the body, or the picture, and the answer.
 
     Those are of 2-D convolutions without groups and of linear layers, but for the body's, those that see or give a
-    picture, those that are made of others (as with spectral norm), and those that are too large (`LARGEST`).
+    picture, those that are made of others (as with spectral norm), those that are too large (`LARGEST`), and those
+    that give the places of an enlarged map side by side, as before a `PixelShuffle` in one `Sequential`: that
+    neighbours differ, in a checkerboard, is one of the ways such a matrix has, and should not be gone as far as
+    others.
     """
     body = body or body_of(network)
     known = {id(parameter) for parameter in body.parameters()} if body is not None else set()
+    for part in network.modules():
+        if isinstance(part, nn.Sequential) and any(isinstance(layer, nn.PixelShuffle) for layer in part):
+            known |= {id(parameter) for layer in part for parameter in layer.parameters(recurse=False)}
     found = []
     for module in network.modules():
         plain = isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)

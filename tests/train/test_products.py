@@ -17,6 +17,12 @@ from gangen.train.products import SmallMaps
 from tests.train.toys import Toys
 
 
+@pytest.fixture(autouse=True)
+def as_on_cpus_without_avx512(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What pays differs from CPU to CPU; what a product answers does not."""
+    monkeypatch.setattr(products, "WEIGHTS_A_PLACE", 8192)
+
+
 def both(layer: nn.Module, pictures: Tensor) -> tuple[Any, Any]:
     """What it answers, and the gradients of pictures and weights, as a convolution and within the block."""
 
