@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from gangen.data import Batch
 from gangen.nets import Body, ImageHead, UNet
+from gangen.nets.groups import body_of
 from gangen.train import Alternate, Player, launch, products
 from gangen.train.launch import choose_float32
 from gangen.train.muon import muon
@@ -81,6 +82,10 @@ def torchs_choice(network: nn.Module) -> OptimizerFactory:
     return lambda groups, lr: torch.optim.AdamW(decay_groups(groups, 0.0), lr=lr, betas=(0.9, 0.99))
 
 
+def new_layers_by_muon(network: nn.Module) -> OptimizerFactory:
+    return muon(network, body=body_of(network))
+
+
 @contextmanager
 def no_products() -> Iterator[None]:
     before = products.WEIGHTS_A_PLACE
@@ -111,7 +116,7 @@ def ways(compiled: bool) -> dict[str, Way]:
         AS_IT_IS: Way(),
         "the generator runs for each player by itself, in turns": Way(turns=True),
         "AdamW as torch chooses, not fused": Way(optimizer=torchs_choice),
-        "Muon of all hidden layers but the body's": Way(optimizer=muon),
+        "Muon of all hidden layers but the body's": Way(optimizer=new_layers_by_muon),
         "channels_last": Way(layout=last),
         "bfloat16 (--precision bf16)": Way(precision=bfloat16),
     }

@@ -46,9 +46,9 @@ class SketchToImage(recipe.Drafts, recipe.NoGanFlags):
     early_share: float = 0.01
     """Share of --lr at which a pretrained body's first layers learn, its later ones at something between: they
     know most already. Of no effect on a body of random weights."""
-    optimizer: Literal["adam", "muon"] = "muon"
-    """How the generator's new layers learn while it is alone: by Muon they learn more in as many steps. Its body,
-    and all in the game, learn by Adam."""
+    optimizer: Literal["adam", "muon", "auto"] = "auto"
+    """How the generator's new layers learn while it is alone: by Muon more in few steps. "auto": by Muon on a
+    pretrained body, by Adam on one of random weights. The body, and all in the game, learn by Adam."""
     fool: float = 0.4
     """Weight of the critic's opinion in the generator's loss, against 1 for the pixels."""
     vividness: float = 10.0

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from gangen.nets.groups import body_of
 from gangen.train.optim import OptimizerFactory, decay_groups
 
 PICTURE_CHANNELS = 4
@@ -17,6 +16,9 @@ PICTURE_CHANNELS = 4
 LARGEST = 256
 """The smaller side of a matrix that is made orthogonal, at most. The cost grows with its square: for the 512 by
 9216 at the foot of a UNet it would be many times that of the layer itself, which sees few places."""
+
+MARK = "orthogonal"
+"""Of a group of weights: whether it is Muon's own, rather than Adam's."""
 
 _SLOPES = (3.4445, -4.7750, 2.0315)
 
@@ -37,30 +39,32 @@ def muon(
     for hidden layers in neural networks"; Bernstein & Newhouse 2024, arXiv:2409.20325), and a layer's answers move
     by as much however wide it is. New layers learn faster by it. A pretrained body is left to Adam.
 
+    Of several processes each does it for itself, from the same gradients: on machines alike they stay equal.
+
     Args:
         network: that learns; see `hidden_weights`.
-        body: on which it stands; that of `gangen.nets.groups.body_of` when None.
+        body: the pretrained part of it, which is left to Adam; None where there is none.
         reach: spectral norm of a step at a rate of 1, of a matrix of no more outputs than inputs; of one of more,
             times the root of their ratio. At 20, Adam's usual 1e-3 means the 0.02 that Jordan et al. use.
         momentum: decay of the mean gradient, from which a step is made after Nesterov.
         betas: Adam's, of the rest.
         weight_decay: of all weights, but for norms and biases.
     """
-    hidden = {id(weight) for weight in hidden_weights(network, body)}
 
     def make(groups: list[dict[str, Any]], lr: float) -> Optimizer:
+        hidden = {id(weight) for weight in hidden_weights(network, body)}
         parts = []
         for group in decay_groups(groups, weight_decay):
             for orthogonal in (True, False):
                 chosen = [weight for weight in group["params"] if (id(weight) in hidden) == orthogonal]
-                parts += [{**group, "params": chosen, "orthogonal": orthogonal}] if chosen else []
+                parts += [{**group, "params": chosen, MARK: orthogonal}] if chosen else []
         return Muon(parts, lr=lr, reach=reach, momentum=momentum, betas=betas)
 
     return make
 
 
 def hidden_weights(network: nn.Module, body: nn.Module | None = None) -> list[nn.Parameter]:
-    """The weights of `network` that Muon is for: of layers between the body, or the picture, and the answer.
+    """The weights of `network` that Muon is for: of layers between the `body`, or the picture, and the answer.
 
     Those are of 2-D convolutions without groups and of linear layers, but for the body's, those that see or give a
     picture, those that are made of others (as with spectral norm), those that are too large (`LARGEST`), and those
@@ -68,7 +72,6 @@ def hidden_weights(network: nn.Module, body: nn.Module | None = None) -> list[nn
     neighbours differ, in a checkerboard, is one of the ways such a matrix has, and should not be gone as far as
     others.
     """
-    body = body or body_of(network)
     known = {id(parameter) for parameter in body.parameters()} if body is not None else set()
     for part in network.modules():
         if isinstance(part, nn.Sequential) and any(isinstance(layer, nn.PixelShuffle) for layer in part):
@@ -108,7 +111,7 @@ class Muon(AdamW):
         # One pass over Adam's weights, as in `adam`
         super().__init__(groups, lr=lr, betas=betas, fused=True if devices <= {"cpu", "cuda"} else None)
         for group in self.param_groups:
-            if group["orthogonal"]:
+            if group[MARK]:
                 group |= {"reach": reach, "momentum": momentum}
         # The fused kernel would look by itself for gradients that overflowed, but not so what is orthogonal
         self._step_supports_amp_scaling = False
@@ -116,14 +119,18 @@ class Muon(AdamW):
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """Move all weights that have a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         groups = self.param_groups
-        self.param_groups = [group for group in groups if not group["orthogonal"]]
+        self.param_groups = [group for group in groups if not group[MARK]]
         try:
-            loss = super().step(closure)
+            super().step()
         finally:
             self.param_groups = groups
         for group in groups:
-            if group["orthogonal"]:
+            if group[MARK]:
                 for weight in group["params"]:
                     if weight.grad is not None:
                         self._move(weight, weight.grad, group)
@@ -150,16 +157,22 @@ def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
     factors chosen for their slope at 0. All of that is X times a polynomial of X X', which has the smaller side:
     the iteration runs on that square alone, and the large matrix is multiplied twice in all. Singular values far
     below the largest come out smaller than that; a matrix of zeros stays one.
+
+    The square is iterated in double precision, where there is any: what rounding makes of its smallest values
+    grows twelvefold a round, and by TF32, as GPUs multiply unless told otherwise, would come out far too large.
     """
     if matrix.shape[0] > matrix.shape[1]:
         return orthogonal(matrix.mT, rounds).mT
     a, b, c = _SLOPES
-    matrix = matrix / matrix.norm().clamp_min(1e-12)
-    square = matrix @ matrix.mT
-    product = torch.eye(len(square), dtype=matrix.dtype, device=matrix.device)
+    wide = matrix if matrix.dtype == torch.float64 else matrix.float()
+    wide = wide / wide.norm().clamp_min(1e-12)
+    square = wide @ wide.mT
+    if square.device.type != "mps":
+        square = square.double()
+    product = torch.eye(len(square), dtype=square.dtype, device=square.device)
     for _ in range(rounds):
         factor = torch.addmm(b * square, square, square, alpha=c)
         factor.diagonal().add_(a)
         product = factor @ product
         square = factor @ square @ factor
-    return product @ matrix
+    return (product.to(wide.dtype) @ wide).to(matrix.dtype)

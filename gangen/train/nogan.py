@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from gangen.data import Batch
+from gangen.errors import UserError
 from gangen.losses import Adversarial, Perceptual, l1
 from gangen.nets import Body, Norms
 from gangen.train.game import Judged, Likeness, game_phases
@@ -44,8 +45,9 @@ class NoGan:
     early_share: float = 1.0
     """Share of --lr at which a pretrained body's first layers learn, its later ones at something between: they
     know most already. Of no effect on a body of random weights, nor where there is none."""
-    optimizer: Literal["adam", "muon"] = "adam"
-    """How the generator's new layers learn while it is alone; its body, and all in the game, learn by Adam."""
+    optimizer: Literal["adam", "muon", "auto"] = "adam"
+    """How the generator's new layers learn while it is alone: by Muon more in few steps. "auto": by Muon on a
+    pretrained body, by Adam on one of random weights or none. The body, and all in the game, learn by Adam."""
     adversarial_lr: float = 1e-4
     """Learning rate of the generator while it plays against the critic; it fades to nothing over the phase."""
     critic_lr: float = 2e-4
@@ -103,7 +105,11 @@ def nogan_phases(
     graded = pretrained and settings.early_share != 1
     rate: Rate = (settings.early_share * settings.lr, settings.lr) if graded else settings.lr
 
-    optimizer = muon(generator, body=body) if settings.optimizer == "muon" else adam()
+    known = ("adam", "muon", "auto")
+    if settings.optimizer not in known:
+        raise UserError(f"optimizer {settings.optimizer!r} is unknown; choose one of {', '.join(known)}.")
+    by_muon = settings.optimizer == "muon" or (settings.optimizer == "auto" and pretrained)
+    optimizer = muon(generator, body=body) if by_muon else adam()
 
     def alone() -> Player:
         return Player(

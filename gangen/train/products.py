@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 WEIGHTS_A_PLACE = 131_072 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8192
 """From how many weights for each place of the smaller map on, over the whole batch. Below that, products of 3x3
 kernels cost more than convolutions on two cores of an AMD EPYC. On one with AVX512 convolutions are three times as
-fast as on one without, but products, which torch leaves to MKL, a quarter faster."""
+fast as on one without, but products, which torch leaves to MKL, a quarter faster. Others were not measured."""
 
 Pair = int | Sequence[int]
 

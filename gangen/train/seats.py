@@ -18,6 +18,7 @@ from gangen.errors import RunError
 from gangen.nets.freezing import freeze, is_still, set_training
 from gangen.train.compiled import Backend, compiled
 from gangen.train.feed import over_tensors
+from gangen.train.muon import MARK
 from gangen.train.optim import parameter_groups
 from gangen.train.phase import Player
 
@@ -74,13 +75,19 @@ class Seat:
         Raises:
             RunError: it is the state of another optimizer, or of other weights.
         """
-        rates = [group["initial_lr"] for group in self.optimizer.param_groups]
+        groups = self.optimizer.param_groups
+        rates = [group["initial_lr"] for group in groups]
         try:
+            if any(
+                own.get(MARK) != its.get(MARK) for own, its in zip(groups, state["param_groups"], strict=False)
+            ):
+                raise ValueError("other layers, or none, learned by Muon")
             self.optimizer.load_state_dict(state)
         except ValueError as error:
             raise RunError(
                 f"the checkpoint's optimizer of {self.player.name!r} is of other weights: {error}. Resume with "
-                "what is frozen (--norms and such) as it was, or start a new run in another --out."
+                "--optimizer and what is frozen (--norms and such) as they were, or start a new run in another "
+                "--out."
             ) from error
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["initial_lr"] = rate

@@ -57,8 +57,8 @@ trainer.fit([
 
 TOLERANCE = 1e-10
 """Of the weights, relative to their size. Sums over the batch are taken in another order, which in double
-precision changes the last of 16 digits; 30 steps of Adam, which divides by small numbers, make some thousand times
-as much of it."""
+precision changes the last of 16 digits; 30 steps of Muon and Adam, which divide by small numbers, make some
+thousand times as much of it."""
 
 
 @pytest.mark.slow

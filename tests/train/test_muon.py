@@ -8,13 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
+from torch.optim import AdamW
+from torch.overrides import TorchFunctionMode
 
 from gangen.data import Batch
-from gangen.nets import Body, ImageHead, UNet
+from gangen.errors import RunError, UserError
+from gangen.nets import Body, ImageHead, UNet, Upscaler
 from gangen.nets.freezing import freeze
 from gangen.train import Callback, NoGan, Phase, Player, Trainer, alike, lr_find, nogan_phases
-from gangen.train.muon import hidden_weights, muon, orthogonal
-from gangen.train.optim import parameter_groups
+from gangen.train.muon import Muon, hidden_weights, muon, orthogonal
+from gangen.train.optim import adam, parameter_groups
 from gangen.train.schedule import one_cycle
 from tests.train.toys import Cut, Toys, bits, differences, imitate, toy_trainer
 
@@ -36,6 +39,10 @@ class Deep(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
+
+
+def answer(nets: Any, batch: Batch) -> dict[str, Tensor]:
+    return {"size": nets.generator(batch.input.repeat(1, 3, 1, 1)[:, :8]).square().mean()}
 
 
 def deep() -> Deep:
@@ -62,17 +69,47 @@ def test_an_orthogonal_matrix_goes_all_ways_that_it_had_about_equally_far(shape:
 
 def test_a_matrix_keeps_its_ways_and_one_of_zeros_stays_one() -> None:
     torch.manual_seed(0)
-    ways, _ = torch.linalg.qr(torch.randn(64, 8))
-    matrix = ways * torch.linspace(3, 1, 8) @ torch.linalg.qr(torch.randn(24, 8))[0].mT
-    made = orthogonal(matrix)
-    torch.testing.assert_close(ways @ (ways.mT @ made), made, atol=1e-4, rtol=0)
+    ways, inputs = (torch.linalg.qr(torch.randn(side, 8))[0] for side in (64, 24))
+    made = orthogonal(ways * torch.linspace(3, 1, 8) @ inputs.mT)
+    shares = torch.diagonal(ways.mT @ made @ inputs)
+    assert 0.6 < shares.min() <= shares.max() < 1.3
+    torch.testing.assert_close(ways * shares @ inputs.mT, made, atol=1e-3, rtol=0)
     assert torch.equal(orthogonal(torch.zeros(8, 24)), torch.zeros(8, 24))
+
+
+class Short(TorchFunctionMode):
+    """Multiplies matrices of single precision as GPUs do by TF32, with ten binary digits."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        products = (torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.addmm)
+        return func(*(map(shortened, args) if func in products else args), **(kwargs or {}))
+
+
+def shortened(value: Any) -> Any:
+    if not isinstance(value, Tensor) or value.dtype != torch.float32:
+        return value
+    digits, powers = torch.frexp(value)
+    return torch.ldexp((digits * 2**11).round() / 2**11, powers)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_small_ways_come_out_no_longer_than_others_in_low_precision(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    ways, inputs = (torch.linalg.qr(torch.randn(side, 128))[0] for side in (128, 512))
+    matrix = (ways * torch.logspace(0, -4, 128) @ inputs.mT).to(dtype)
+    with Short():
+        made = orthogonal(matrix)
+        assert torch.equal(orthogonal(torch.zeros_like(matrix)), torch.zeros_like(matrix))
+    assert made.dtype == dtype
+    values = torch.linalg.svdvals(made.float())
+    assert values[0] < 1.3
+    assert values[20] > 0.6
 
 
 def test_hidden_are_the_layers_between_a_body_and_the_answer() -> None:
     unet = UNet(Body("resnet18"), ImageHead(3), bottleneck=True)
     names = {id(parameter): name for name, parameter in unet.named_parameters()}
-    found = [names[id(weight)] for weight in hidden_weights(unet)]
+    found = [names[id(weight)] for weight in hidden_weights(unet, unet.body)]
     assert "levels.1.mix.0.0.weight" in found
     assert "levels.4.mix.0.0.weight" in found
     left = ("body.", "head.", "bottleneck.")  # the last has 512 and 1024 outputs
@@ -89,12 +126,31 @@ def test_hidden_are_the_layers_between_a_body_and_the_answer() -> None:
     assert [id(weight) for weight in hidden_weights(net)] == [id(net[3].weight)]
 
 
-def test_a_body_out_of_sight_is_adams_too_where_it_is_named() -> None:
+def test_a_body_that_is_not_named_is_new_as_an_upscalers_is() -> None:
+    upscaler = Upscaler(width=16, blocks=2)
+    names = {id(parameter): name for name, parameter in upscaler.named_parameters()}
+    assert any(names[id(weight)].startswith("body.") for weight in hidden_weights(upscaler))
+    settings = NoGan(generator_steps=1, adversarial_steps=1, optimizer="muon")
+    phases = nogan_phases(settings, generator=upscaler, critic=nn.Conv2d(3, 1, 1), likeness=alike())
+    optimizer = phases[0].players[0].optimizer(parameter_groups(upscaler, 1e-3), 1e-3)
+    assert any(group["orthogonal"] for group in optimizer.param_groups)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "pretrained", "kind"),
+    [("auto", True, Muon), ("auto", False, AdamW), ("muon", False, Muon), ("adam", True, AdamW)],
+)
+def test_by_default_new_layers_are_muons_on_a_pretrained_body_alone(
+    optimizer: Any, pretrained: bool, kind: type
+) -> None:
     body = Body("resnet18")
-    hiding = nn.Sequential(UNet(body, ImageHead(3), width=16))
-    known = {id(parameter) for parameter in body.parameters()}
-    assert known & {id(weight) for weight in hidden_weights(hiding)}
-    assert not known & {id(weight) for weight in hidden_weights(hiding, body)}
+    body.initial = {**body.initial, "kind": "file" if pretrained else "none"}
+    unet = UNet(body, ImageHead(3), width=16)
+    settings = NoGan(generator_steps=1, adversarial_steps=1, optimizer=optimizer)
+    phases = nogan_phases(settings, generator=unet, critic=nn.Conv2d(3, 1, 1), likeness=alike(), body=body)
+    made = {each.name: each.players[-1] for each in phases}
+    alone = [made["generator, body frozen"], made["generator"]]
+    assert {type(player.optimizer(parameter_groups(unet, 1e-3), 1e-3)) for player in alone} == {kind}
 
 
 @pytest.mark.parametrize("held", [False, True])
@@ -148,7 +204,28 @@ def test_in_nogans_game_all_is_adams() -> None:
     game = [player for each in phases if each.name != "generator" for player in each.players]
     assert len(game) == 4
     made = {type(player.optimizer(parameter_groups(player.network, 1e-3), 1e-3)) for player in game}
-    assert made == {torch.optim.AdamW}
+    assert made == {AdamW}
+
+
+@pytest.mark.parametrize(("before", "after"), [("adam", "muon"), ("muon", "adam")])
+def test_what_learned_by_another_optimizer_is_refused(tmp_path: Path, before: str, after: str) -> None:
+    def run(kind: str, **options: Any) -> None:
+        torch.manual_seed(0)
+        net = nn.Conv2d(8, 8, 1, bias=False)  # whose weights make one group by either
+        player = Player("generator", net, answer, optimizer={"adam": adam(), "muon": muon(net)}[kind])
+        toy_trainer(tmp_path).fit([Phase("alone", [player], 6)], **options)
+
+    run(before)
+    newest = sorted((tmp_path / "checkpoints").glob("step-*.pt"))[-1]
+    newest.unlink()  # so that there is something to go on with
+    with pytest.raises(RunError, match=r"learned by Muon.*--optimizer"):
+        run(after, resume=True)
+
+
+def test_an_optimizer_of_no_name_is_refused() -> None:
+    settings = NoGan(generator_steps=1, optimizer="sgd")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="optimizer 'sgd' is unknown; choose one of adam, muon, auto"):
+        nogan_phases(settings, generator=deep(), critic=nn.Conv2d(3, 1, 1), likeness=alike())
 
 
 def test_a_cut_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
