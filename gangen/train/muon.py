@@ -57,9 +57,9 @@ def muon(
         hidden = {id(weight) for weight in hidden_weights(network, body)}
         parts = []
         for group in decay_groups(groups, 0.0):
-            for orthogonal in (True, False):
-                chosen = [weight for weight in group["params"] if (id(weight) in hidden) == orthogonal]
-                parts += [{**group, "params": chosen, MARK: orthogonal}] if chosen else []
+            for mark in (True, False):
+                chosen = [weight for weight in group["params"] if (id(weight) in hidden) == mark]
+                parts += [{**group, "params": chosen, MARK: mark}] if chosen else []
         return Muon(parts, lr=lr, reach=reach, momentum=momentum, betas=betas, weight_decay=weight_decay)
 
     return make
