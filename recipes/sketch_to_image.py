@@ -23,7 +23,7 @@ from gangen.data import Augment, Batch, open_pairs
 from gangen.losses import Perceptual, saturation_moment
 from gangen.metrics import LPIPS, STANDARD
 from gangen.nets import ImageHead, Norms, UNet
-from gangen.train import Samples, Validation, alike, nogan_phases
+from gangen.train import OptimizerName, Samples, Validation, alike, nogan_phases
 
 
 @dataclass(kw_only=True)
@@ -46,7 +46,7 @@ class SketchToImage(recipe.Drafts, recipe.NoGanFlags):
     early_share: float = 0.01
     """Share of --lr at which a pretrained body's first layers learn, its later ones at something between: they
     know most already. Of no effect on a body of random weights."""
-    optimizer: Literal["adam", "muon", "auto"] = "auto"
+    optimizer: OptimizerName = "auto"
     """How the generator's new layers learn while it is alone: by Muon more in few steps. "auto": by Muon on a
     pretrained body, by Adam on one of random weights. The body, and all in the game, learn by Adam."""
     fool: float = 0.4

@@ -9,7 +9,7 @@ from gangen.train.interrupt import Interrupted
 from gangen.train.launch import launch, set_seed
 from gangen.train.lr_find import lr_find
 from gangen.train.mistakes import Mistake, Mistakes
-from gangen.train.nogan import NoGan, alike, nogan_phases
+from gangen.train.nogan import NoGan, OptimizerName, alike, nogan_phases
 from gangen.train.phase import Phase, Player
 from gangen.train.progress import Progress, Timing
 from gangen.train.rates import Rates
@@ -35,6 +35,7 @@ __all__ = [
     "Nets",
     "NoGan",
     "NonFinite",
+    "OptimizerName",
     "Phase",
     "Player",
     "Progress",

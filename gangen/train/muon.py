@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from gangen.train.optim import OptimizerFactory, decay_groups
+from gangen.train.optim import OptimizerFactory, decay_groups, fused_where_known
 
 PICTURE_CHANNELS = 4
 """A layer that sees or gives so many channels, or fewer, is no hidden one: those are a picture's."""
@@ -49,8 +49,8 @@ def muon(
         momentum: decay of the mean gradient, from which a step is made after Nesterov.
         betas: Adam's, of the rest.
         weight_decay: of hidden weights, at their own rate, which is `reach` times the group's: in the long run it
-            keeps their spectral norm below 1 / weight_decay. Without it they grow in all ways alike, and after
-            thousands of steps pictures have textures that nothing asked for. The rest has none.
+            keeps their spectral norm below about 1 / weight_decay. Without it they grow in all ways alike, and
+            after thousands of steps pictures have textures that nothing asked for. The rest has none.
     """
 
     def make(groups: list[dict[str, Any]], lr: float) -> Optimizer:
@@ -111,9 +111,7 @@ class Muon(AdamW):
         betas: tuple[float, float],
         weight_decay: float,
     ) -> None:
-        devices = {weight.device.type for group in groups for weight in group["params"]}
-        # One pass over Adam's weights, as in `adam`
-        super().__init__(groups, lr=lr, betas=betas, fused=True if devices <= {"cpu", "cuda"} else None)
+        super().__init__(groups, lr=lr, betas=betas, fused=fused_where_known(groups))
         for group in self.param_groups:
             if group[MARK]:
                 group |= {"reach": reach, "momentum": momentum, "weight_decay": weight_decay}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -23,6 +23,9 @@ from gangen.train.phase import Phase, Player
 from gangen.train.schedule import one_cycle
 from gangen.train.seats import Nets
 from gangen.train.switcher import Adaptive, Switcher
+
+OptimizerName = Literal["adam", "muon", "auto"]
+"""How a generator's new layers learn while it is alone; "auto": by Muon on a pretrained body, else by Adam."""
 
 
 @dataclass(kw_only=True)
@@ -45,7 +48,7 @@ class NoGan:
     early_share: float = 1.0
     """Share of --lr at which a pretrained body's first layers learn, its later ones at something between: they
     know most already. Of no effect on a body of random weights, nor where there is none."""
-    optimizer: Literal["adam", "muon", "auto"] = "adam"
+    optimizer: OptimizerName = "adam"
     """How the generator's new layers learn while it is alone: by Muon more in few steps. "auto": by Muon on a
     pretrained body, by Adam on one of random weights or none. The body, and all in the game, learn by Adam."""
     adversarial_lr: float = 1e-4
@@ -105,9 +108,9 @@ def nogan_phases(
     graded = pretrained and settings.early_share != 1
     rate: Rate = (settings.early_share * settings.lr, settings.lr) if graded else settings.lr
 
-    known = ("adam", "muon", "auto")
-    if settings.optimizer not in known:
-        raise UserError(f"optimizer {settings.optimizer!r} is unknown; choose one of {', '.join(known)}.")
+    if settings.optimizer not in get_args(OptimizerName):
+        known = ", ".join(get_args(OptimizerName))
+        raise UserError(f"optimizer {settings.optimizer!r} is unknown; choose one of {known}.")
     by_muon = settings.optimizer == "muon" or (settings.optimizer == "auto" and pretrained)
     optimizer = muon(generator, body=body) if by_muon else adam()
 

@@ -29,11 +29,17 @@ def adam(betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.0) ->
     """
 
     def make(groups: list[dict[str, Any]], lr: float) -> Optimizer:
-        devices = {parameter.device.type for group in groups for parameter in group["params"]}
-        fused = True if devices <= {"cpu", "cuda"} else None
-        return torch.optim.AdamW(decay_groups(groups, weight_decay), lr=lr, betas=betas, fused=fused)
+        return torch.optim.AdamW(
+            decay_groups(groups, weight_decay), lr=lr, betas=betas, fused=fused_where_known(groups)
+        )
 
     return make
+
+
+def fused_where_known(groups: list[dict[str, Any]]) -> bool | None:
+    """True where all weights are on devices whose fused Adam is known to work; None leaves it to PyTorch."""
+    devices = {parameter.device.type for group in groups for parameter in group["params"]}
+    return True if devices <= {"cpu", "cuda"} else None
 
 
 def sgd(momentum: float = 0.9, weight_decay: float = 0.0) -> OptimizerFactory:
