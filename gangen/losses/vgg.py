@@ -12,6 +12,7 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from gangen import weights as stored
 from gangen.errors import UserError, WeightsError
+from gangen.nets.layout import laying_out
 
 # Where VGG-16's rectified convolutions stand among torchvision's `features`. A pooling follows each block's last.
 PLACES = {
@@ -77,10 +78,11 @@ class VGG(nn.Module):
         x = (pictures - self.centre) / self.spread  # a grey picture becomes three equal colours here
         names = {PLACES[name]: name for name in self.layers}
         seen = {}
-        for place, layer in enumerate(self.features):
-            x = layer(x)
-            if place in names:
-                seen[names[place]] = x
+        with laying_out(self, x):
+            for place, layer in enumerate(self.features):
+                x = layer(x)
+                if place in names:
+                    seen[names[place]] = x
         return seen
 
     def train(self, mode: bool = True) -> VGG:

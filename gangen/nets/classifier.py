@@ -14,6 +14,7 @@ from gangen.nets import freezing
 from gangen.nets.body import Body
 from gangen.nets.configs import described, expect_keys, own_name
 from gangen.nets.heads import ClassHead, class_head
+from gangen.nets.layout import laid_out
 from gangen.nets.unet import FeatureBody
 
 
@@ -34,6 +35,7 @@ class Classifier(nn.Module):
         self.pool = head.pool()
         self.head = head.layers(head.features(body.channels[-1]))
 
+    @laid_out
     def forward(self, x: Tensor) -> Tensor:
         """Pictures (N, C, H, W) in [-1, 1] to answers (N, outputs)."""
         return self.head(self.pool(self.body(x)[-1]))
@@ -69,6 +71,7 @@ class Siamese(nn.Module):
         self.pool = head.pool()
         self.head = head.layers(2 * sum(head.features(count) for count in body.channels))
 
+    @laid_out
     def forward(self, x: Tensor) -> Tensor:
         """Pairs (N, 2 C, H, W) in [-1, 1], one picture's channels after the other's, to answers (N, outputs).
 

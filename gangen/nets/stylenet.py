@@ -11,6 +11,7 @@ from gangen.errors import UserError
 from gangen.nets.configs import expect_keys
 from gangen.nets.heads import ImageHead
 from gangen.nets.layers import InstanceNorm, Upsample
+from gangen.nets.layout import laid_out
 
 
 class StyleNet(nn.Module):
@@ -54,6 +55,7 @@ class StyleNet(nn.Module):
         nn.init.zeros_(self.head[0].weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.head[0].bias)  # type: ignore[arg-type]
 
+    @laid_out
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1] to the same."""
         maps, sizes = self.stem(x), []

@@ -15,6 +15,7 @@ from gangen.nets.body import Body
 from gangen.nets.configs import described, expect_keys, own_name
 from gangen.nets.heads import ImageHead, MaskHead, map_head
 from gangen.nets.layers import Norm, SelfAttention, Upsample, conv_block, normalisation
+from gangen.nets.layout import laid_out
 
 # Layers whose answer at one place depends on the whole picture, so that tiles of it would disagree.
 _WHOLE_PICTURE = (SelfAttention, nn.GroupNorm, nn.InstanceNorm2d, nn.AdaptiveAvgPool2d, nn.MultiheadAttention)
@@ -166,6 +167,7 @@ class UNet(nn.Module):
         self.levels = nn.ModuleList(levels)
         self.head = head.build(channels)
 
+    @laid_out
     def forward(self, x: Tensor) -> Tensor:
         """Pictures (N, C, H, W) in [-1, 1] to answers (N, channels of the head, H, W) in the head's range."""
         *skips, maps = self.body(x)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from gangen.errors import UserError
 from gangen.nets.configs import expect_keys
+from gangen.nets.layout import laid_out
 from gangen.nets.unet import UNet
 
 SCALES = (2, 3, 4)
@@ -51,6 +52,7 @@ class Upscaler(nn.Module):
         nn.init.zeros_(last.weight)
         self.shuffle = nn.Sequential(last, nn.PixelShuffle(scale))
 
+    @laid_out
     def forward(self, x: Tensor) -> Tensor:
         """Pictures (N, 3, H, W) in [-1, 1] to (N, 3, scale * H, scale * W), not bounded."""
         maps = self.first(x)
