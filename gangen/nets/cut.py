@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import torch
 import torchvision
 from torch import fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 from torchvision import models
 from torchvision.models.feature_extraction import NodePathTracer
 
@@ -24,7 +24,7 @@ _FEWEST = 3  # maps that a decoder needs
 _GATHERING = ("mean", "adaptive_avg_pool2d", "softmax", "scaled_dot_product_attention")
 _ANSWERS = 1000  # channels of the last layer, where that is a convolution
 
-Shapes = Mapping[fx.Node, tuple[int, ...]]
+Shapes = dict[fx.Node, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _find(arch: str) -> Cut:
     module = fx.GraphModule(network, graph)
     try:
         small, large = (_shapes(module, size) for size in _SIZES)
-    except (RuntimeError, AssertionError) as error:
+    except Exception as error:  # what a network cannot do with a size it may say in any way
         raise UserError(f"body {arch!r} takes pictures of one size only. Choose another.") from error
     maps = {node: found for node in graph.nodes if (found := _map(small.get(node, ()), large.get(node, ())))}
     narrow = _narrow(graph, maps, small, large)
@@ -173,13 +173,24 @@ def _trace(network: nn.Module) -> tuple[fx.Graph, dict[fx.Node, str]]:
 
 def _shapes(module: fx.GraphModule, size: int) -> Shapes:
     """The shape of each tensor in the graph, for a square picture."""
-    ShapeProp(module).propagate(torch.empty(1, 3, size, size, device="meta"))
-    found = {}
-    for node in module.graph.nodes:
-        about = node.meta.get("tensor_meta")
-        if hasattr(about, "shape"):
-            found[node] = tuple(about.shape)
-    return found
+    measured = _Measured(module)
+    measured.run(torch.empty(1, 3, size, size, device="meta"))
+    return measured.shapes
+
+
+class _Measured(fx.Interpreter):
+    """Runs a graph and notes the shape of each tensor; torch's `ShapeProp` prints what goes wrong besides."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.shapes: Shapes = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run a node."""
+        answer = super().run_node(n)
+        if isinstance(answer, torch.Tensor):
+            self.shapes[n] = tuple(answer.shape)
+        return answer
 
 
 def _map(small: tuple[int, ...], large: tuple[int, ...]) -> _Map | None:
@@ -232,7 +243,7 @@ def _reach(module: fx.GraphModule, nodes: list[tuple[fx.Node, _Map]]) -> tuple[b
     for size in _LEAST:
         try:
             _shapes(module, size)
-        except (RuntimeError, AssertionError, ZeroDivisionError):
+        except Exception:
             continue
         return exact, size
     return exact, _SIZES[0]

@@ -13,7 +13,10 @@ from gangen.errors import UserError, WeightsError
 from gangen.nets.cut import EARLY, Cut
 
 TIMM = "timm/"
-_SIZE, _ODD = 128, 159
+_SIZE, _ODD = (
+    128,
+    161,
+)  # the latter halves to odd numbers again and again, which networks that join maps may not take
 
 
 def cut_timm(arch: str) -> tuple[nn.Module, Cut, tuple[float, ...], tuple[float, ...]]:
@@ -40,19 +43,26 @@ def cut_timm(arch: str) -> tuple[nn.Module, Cut, tuple[float, ...], tuple[float,
     channels = tuple(network.feature_info.channels())
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            network.eval()
-            maps, odd = (network(torch.zeros(1, 3, size, size)) for size in (_SIZE, _ODD))
+            maps = network.eval()(torch.zeros(1, 3, _SIZE, _SIZE))
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"body {arch!r} takes pictures of one size only. Choose another.") from error
     places = tuple(1 if found.shape[1] == count else 3 for found, count in zip(maps, channels, strict=True))
-    exact = all(
-        found.shape[2 if place == 1 else 1] == -(-_ODD // stride)
-        for found, place, stride in zip(odd, places, strides, strict=True)
-    )
+    heights = [2 if place == 1 else 1 for place in places]
+    exact = _exact(network, list(zip(strides, heights, strict=True)))
     about = network.pretrained_cfg if hasattr(network, "pretrained_cfg") else network.default_cfg
     # Some gather from all places in plain functions, which no look at the modules finds.
     found = Cut((), channels, strides, places, exact, 1 if exact else strides[-1], _early(network), local=False)
     return network.train(), found, tuple(about["mean"]), tuple(about["std"])
+
+
+def _exact(network: nn.Module, maps: list[tuple[int, int]]) -> bool:
+    """Whether odd sizes do, and give maps, by stride and axis of the height, of the sizes asked for."""
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            found = network(torch.zeros(1, 3, _ODD, _ODD))
+    except (RuntimeError, AssertionError):
+        return False
+    return all(part.shape[axis] == -(-_ODD // stride) for part, (stride, axis) in zip(found, maps, strict=True))
 
 
 def _early(network: Any) -> frozenset[str]:

@@ -9,14 +9,17 @@ from torch import nn
 from torchvision import models
 
 from gangen.errors import UserError, WeightsError
-from gangen.nets import Body, ClassHead, Classifier, MaskHead, UNet, classifiers, layer_groups
+from gangen.nets import Body, ClassHead, Classifier, MaskHead, UNet, classifiers, cut, layer_groups
 from gangen.weights import normalisation
 
 ARCHS = [
     "mobilenet_v3_small",
     "squeezenet1_1",
     "timm/convnext_atto",
-    *(pytest.param(arch, marks=pytest.mark.slow) for arch in ("alexnet", "swin_t", "vgg11_bn", "googlenet")),
+    *(
+        pytest.param(arch, marks=pytest.mark.slow)
+        for arch in ("alexnet", "swin_t", "vgg11_bn", "googlenet", "timm/dla34")
+    ),
 ]
 
 
@@ -85,6 +88,12 @@ def test_pictures_are_normalised_as_each_classifiers_weights_ask():
         assert [list(values) for values in normalisation(arch)] == expected, arch
     body = Body("resnet18")
     assert body.centre.flatten().tolist() == pytest.approx([2 * mean - 1 for mean in normalisation("resnet18")[0]])
+
+
+def test_a_body_that_needs_larger_pictures_is_made_without_a_word(capfd):
+    cut._find.cache_clear()
+    assert Body("vgg11").channels[-1] == 512
+    assert capfd.readouterr() == ("", "")
 
 
 def test_timms_own_layout_of_weights_is_read(tmp_path):
