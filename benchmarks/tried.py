@@ -4,7 +4,7 @@
 
 The step is that of a UNet as it is by default, on a ResNet-34, and the critic of the sketch recipe, both players
 learning from each batch. Each contestant differs from it in one thing, but that what is compiled, channels_last or
-in bfloat16 has no convolutions as products: compare it with "no convolution as a product". All take turns in one
+in bfloat16 has no convolutions as products, and what is compiled no maps with channels last. All take turns in one
 process. A ratio above 1 says that the step would take so many times as long. On a GPU float32 is rounded to TF32
 unless said otherwise.
 """
@@ -26,7 +26,7 @@ from timing import GPU, device, in_turn
 from torch import Tensor, nn
 
 from gangen.data import Batch
-from gangen.nets import Body, ImageHead, UNet
+from gangen.nets import Body, ImageHead, UNet, layout
 from gangen.nets.groups import body_of
 from gangen.train import Alternate, Player, launch, products
 from gangen.train.launch import choose_float32
@@ -87,13 +87,14 @@ def new_layers_by_muon(network: nn.Module) -> OptimizerFactory:
 
 
 @contextmanager
-def no_products() -> Iterator[None]:
-    before = products.WEIGHTS_A_PLACE
-    products.WEIGHTS_A_PLACE = math.inf  # type: ignore[assignment]
+def bounded(module: Any, weights_a_place: float) -> Iterator[None]:
+    """Have a module's convolutions change from this many weights for each place on, or up to there."""
+    before = module.WEIGHTS_A_PLACE
+    module.WEIGHTS_A_PLACE = weights_a_place
     try:
         yield
     finally:
-        products.WEIGHTS_A_PLACE = before
+        module.WEIGHTS_A_PLACE = before
 
 
 @contextmanager
@@ -110,14 +111,14 @@ def bfloat16() -> AbstractContextManager[Any]:
 
 
 def ways(compiled: bool) -> dict[str, Way]:
-    """What is tried here, by name. Memory and products concern CPUs alone, and exact products GPUs."""
+    """What is tried here, by name. Memory, products and maps concern CPUs alone, and exact products GPUs."""
     last = torch.channels_last
     tried = {
         AS_IT_IS: Way(),
         "the generator runs for each player by itself, in turns": Way(turns=True),
         "AdamW as torch chooses, not fused": Way(optimizer=torchs_choice),
         "Muon of all hidden layers but the body's": Way(optimizer=new_layers_by_muon),
-        "channels_last": Way(layout=last),
+        "channels_last, weights and pictures": Way(layout=last),
         "bfloat16 (--precision bf16)": Way(precision=bfloat16),
     }
     if GPU:
@@ -125,7 +126,8 @@ def ways(compiled: bool) -> dict[str, Way]:
         tried["bfloat16, channels_last"] = Way(precision=bfloat16, layout=last)
     else:
         tried[MEMORY] = Way()
-        tried["no convolution as a product"] = Way(around=no_products)
+        tried["no convolution as a product"] = Way(around=lambda: bounded(products, math.inf))
+        tried["no maps with channels last"] = Way(around=lambda: bounded(layout, 0))
     if compiled:
         tried["compiled (--compile)" if GPU else "compiled (--compile), without products"] = Way(
             compile="inductor"

@@ -57,12 +57,17 @@ def unfreeze(module: nn.Module) -> None:
 
 def is_frozen(module: nn.Module) -> bool:
     """Whether `freeze` holds this module's weights."""
-    return bool(getattr(module, "frozen", False))
+    return bool(_mark(module))
 
 
 def is_still(module: nn.Module) -> bool:
     """Whether `freeze` holds this module's weights and its statistics."""
-    return getattr(module, "frozen", False) is True
+    return _mark(module) is True
+
+
+def _mark(module: nn.Module) -> object:
+    # Asked of every layer in every step: `getattr` would look through all that a module has, and raise.
+    return module.__dict__.get("frozen", False)
 
 
 def free_parameters(module: nn.Module) -> Iterator[nn.Parameter]:

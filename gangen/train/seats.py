@@ -201,8 +201,10 @@ class Seat:
     @torch.no_grad()
     def average_buffers(self, accelerator: Accelerator) -> None:
         """Give every process the mean of all processes' running statistics, so that replicas stay equal."""
+        if accelerator.num_processes == 1:
+            return
         buffers = [buffer for buffer in self.moving_buffers() if buffer.is_floating_point()]
-        if accelerator.num_processes > 1 and buffers:
+        if buffers:
             flat = accelerator.reduce(torch.cat([buffer.flatten() for buffer in buffers]), "mean")
             for buffer, mean in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
                 buffer.copy_(mean.view_as(buffer))
