@@ -26,6 +26,9 @@ from gangen.train.streaming import Lanes, Position
 
 _DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of Linux's prctl.h."""
+_SWITCH_SECONDS = 1e-4
+"""How long a worker's threads keep each other waiting; 5 ms by default. A batch's tensors are fetched one by one
+from a thread of the worker, which is in the midst of the next batch by then."""
 
 
 class Feed:
@@ -204,7 +207,7 @@ class _Row:
 
 
 def follower() -> Callable[[int], None]:
-    """The first act of each worker of this process: leave signals to it, and share its fate.
+    """The first act of each worker of this process: leave signals to it, share its fate, hand over at once.
 
     Ctrl-C reaches every process of a terminal; a worker that died of it would spoil the orderly end. One whose
     parent was killed would wait for work for some seconds more, or for ever if that came before it had begun;
@@ -218,6 +221,7 @@ def follower() -> Callable[[int], None]:
 def _follow(parent: int | None, _: int) -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     if parent is not None and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, int(signal.SIGKILL), 0, 0, 0)
         if os.getppid() != parent:  # too late for that
