@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from gangen.data.streams import Place, Stream
 from gangen.errors import DataError, UserError
-from gangen.seeding import seeded
+from gangen.seeding import derived, seeded
+from gangen.train.ahead import Ahead
 from gangen.train.interrupt import SIGNALS
 from gangen.train.streaming import Lanes, Position
 
@@ -93,9 +94,10 @@ class Feed:
             row = _Row(length, batch_size, seed, int(start), rank, world)  # type: ignore[arg-type]
             seeds = Seeded(data, seed)
             loader = DataLoader(seeds, batch_sampler=row, num_workers=workers, collate_fn=collate, **options)
-        self._batches = [iter(loader)]
+        batches = iter(loader)
+        self._batches = [Ahead(batches) if loader.num_workers and not loader.pin_memory else batches]
         # The workers heed no signal, so whoever waited for them at the program's end would wait for ever.
-        self._let_go = Finalize(self, self._batches.clear, exitpriority=10)
+        self._let_go = Finalize(self, _release, (self._batches,), exitpriority=10)
 
     def __iter__(self) -> Feed:
         return self
@@ -121,6 +123,13 @@ class Feed:
     def close(self) -> None:
         """Let the workers go."""
         self._let_go()
+
+
+def _release(batches: list[Any]) -> None:
+    for each in batches:
+        if isinstance(each, Ahead):
+            each.close()
+    batches.clear()
 
 
 def first_samples(data: Any, count: int, seed: int) -> Any:
@@ -202,8 +211,9 @@ class _Row:
             first += self.size * self.world
 
     def _order(self, passes: int) -> list[int]:
-        with seeded(self.seed, passes):
-            return torch.randperm(self.length).tolist()
+        # By a generator of its own: a thread may ask for it while others draw from the process's.
+        own = torch.Generator().manual_seed(derived(self.seed, passes))
+        return torch.randperm(self.length, generator=own).tolist()
 
 
 def follower() -> Callable[[int], None]:
