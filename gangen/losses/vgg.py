@@ -66,7 +66,7 @@ class VGG(nn.Module):
         self.eval()
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        """The features (N, C, h, w) by layer, finest first.
+        """The features (N, C, h, w) by layer, finest first. On some CPUs they lie with channels last in memory.
 
         Raises:
             UserError: the pictures are too small for the deepest layer, or neither grey nor of three colours.

@@ -57,15 +57,16 @@ def unfreeze(module: nn.Module) -> None:
 
 def is_frozen(module: nn.Module) -> bool:
     """Whether `freeze` holds this module's weights."""
-    return bool(_mark(module))
+    return bool(mark(module))
 
 
 def is_still(module: nn.Module) -> bool:
     """Whether `freeze` holds this module's weights and its statistics."""
-    return _mark(module) is True
+    return mark(module) is True
 
 
-def _mark(module: nn.Module) -> object:
+def mark(module: nn.Module) -> object:
+    """What `freeze` left on this module: True, "weights", or False."""
     # Asked of every layer in every step: `getattr` would look through all that a module has, and raise.
     return module.__dict__.get("frozen", False)
 

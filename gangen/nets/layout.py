@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
 WEIGHTS_A_PLACE = 512 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 0
@@ -25,9 +26,10 @@ def laying_out(network: nn.Module, x: Tensor) -> AbstractContextManager[Any]:
     """Within this block the maps of a network lie as the CPU's convolutions take them best.
 
     Where there are many places they take them with channels last, (N, H, W, C) in memory; so do pooling, enlarging
-    and BatchNorm. Shapes and weights are as ever, numbers differ by rounding alone. Nothing is changed on other
-    devices and other CPUs, in networks with parts that are not of gangen, torch, torchvision or timm, and while
-    torch compiles, exports or traces.
+    and BatchNorm. Shapes and weights are as ever, numbers differ by rounding alone. Hooks on layers see the maps
+    as they lie. Nothing is changed on other devices and other CPUs, where pictures come with channels last, in
+    networks with parts that are not of gangen, torch, torchvision or timm, and while torch compiles, exports,
+    traces or transforms functions (vmap).
 
     Args:
         network: whose layers work within.
@@ -35,10 +37,13 @@ def laying_out(network: nn.Module, x: Tensor) -> AbstractContextManager[Any]:
     """
     helps = (
         WEIGHTS_A_PLACE > 0
+        and isinstance(x, Tensor)
         and x.device.type == "cpu"
+        and (x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last))
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined]
-        and all(type(part).__module__.partition(".")[0] in _INDIFFERENT for part in network.modules())
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and all(map(_is_indifferent, network.modules()))
     )
     return _ChannelsLast() if helps else nullcontext()
 
@@ -62,13 +67,18 @@ class _ChannelsLast(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Lay out the maps, where they lie otherwise."""
-        if func in (F.conv2d, F.conv_transpose2d) and args[0].ndim == 4:
+        if func in (F.conv2d, F.conv_transpose2d) and len(args) > 1 and args[0].ndim == 4:
             maps, weight, *others = args
             args = (maps.contiguous(memory_format=_layout(maps, weight)), weight, *others)
         elif func is torch.group_norm and args[1] == args[0].shape[1]:
             # A group for each channel, as in instance normalisation, is several times slower with channels last.
             args = (args[0].contiguous(), *args[1:])
         return func(*args, **(kwargs or {}))
+
+
+def _is_indifferent(part: nn.Module) -> bool:
+    kind = parametrize.type_before_parametrizations(part)
+    return kind.__module__.partition(".")[0] in _INDIFFERENT and not isinstance(part, torch.jit.ScriptModule)
 
 
 def _layout(maps: Tensor, weight: Tensor) -> torch.memory_format:

@@ -13,10 +13,8 @@ from gangen.errors import UserError, WeightsError
 from gangen.nets.cut import EARLY, Cut
 
 TIMM = "timm/"
-_SIZE, _ODD = (
-    128,
-    161,
-)  # the latter halves to odd numbers again and again, which networks that join maps may not take
+_SIZE = 128
+_ODD = 161  # halves to odd numbers again and again, which networks that join their maps may not take
 
 
 def cut_timm(arch: str) -> tuple[nn.Module, Cut, tuple[float, ...], tuple[float, ...]]:
@@ -44,7 +42,7 @@ def cut_timm(arch: str) -> tuple[nn.Module, Cut, tuple[float, ...], tuple[float,
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             maps = network.eval()(torch.zeros(1, 3, _SIZE, _SIZE))
-    except (RuntimeError, AssertionError) as error:
+    except Exception as error:  # what a network cannot do with a size it may say in any way
         raise UserError(f"body {arch!r} takes pictures of one size only. Choose another.") from error
     places = tuple(1 if found.shape[1] == count else 3 for found, count in zip(maps, channels, strict=True))
     heights = [2 if place == 1 else 1 for place in places]
@@ -60,7 +58,7 @@ def _exact(network: nn.Module, maps: list[tuple[int, int]]) -> bool:
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             found = network(torch.zeros(1, 3, _ODD, _ODD))
-    except (RuntimeError, AssertionError):
+    except Exception:
         return False
     return all(part.shape[axis] == -(-_ODD // stride) for part, (stride, axis) in zip(found, maps, strict=True))
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from queue import SimpleQueue
-from threading import Semaphore, Thread
+from threading import Thread, current_thread
 from typing import Any
-
-_PATIENCE = 2.0
-"""Seconds that closing waits for an item that is being fetched."""
 
 
 class Ahead:
@@ -26,32 +23,41 @@ class Ahead:
     def __init__(self, items: Iterator[Any]) -> None:
         self._items = items
         self._fetched: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
-        self._wanted = Semaphore()
+        self._wanted: SimpleQueue[None] = SimpleQueue()  # may be put into by what a garbage collection calls
         self._open = True
         self._thread = Thread(target=self._fetch, name="gangen's next batch", daemon=True)
         self._thread.start()
+        self._wanted.put(None)
 
     def __iter__(self) -> Ahead:
         return self
 
     def __next__(self) -> Any:
+        if not self._open:
+            raise StopIteration
         item, error = self._fetched.get()
-        if error is not None:
-            self._fetched.put((None, error))  # for whoever asks again: nothing comes any more
+        if error is None:
+            self._wanted.put(None)
+            return item
+        self._open = False
+        try:
             raise error
-        self._wanted.release()
-        return item
+        finally:
+            del error  # or it would keep this frame, and this frame it, and with them the workers
 
     def close(self) -> None:
-        """Fetch nothing any more."""
+        """Fetch nothing any more. What is being fetched is waited for: workers leave after it, not before."""
         self._open = False
-        self._wanted.release()
-        self._thread.join(_PATIENCE)
+        self._wanted.put(None)
+        if current_thread() is not self._thread:
+            self._thread.join()
 
     def _fetch(self) -> None:
-        while self._wanted.acquire() and self._open:
-            try:
-                self._fetched.put((next(self._items), None))
-            except BaseException as error:  # it is raised where the item is asked for
-                self._fetched.put((None, error))
-                return
+        while self._open:
+            self._wanted.get()
+            if self._open:
+                try:
+                    self._fetched.put((next(self._items), None))
+                except BaseException as error:  # it is raised where the item is asked for
+                    self._fetched.put((None, error))
+                    return

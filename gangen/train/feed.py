@@ -97,7 +97,7 @@ class Feed:
         batches = iter(loader)
         self._batches = [Ahead(batches) if loader.num_workers and not loader.pin_memory else batches]
         # The workers heed no signal, so whoever waited for them at the program's end would wait for ever.
-        self._let_go = Finalize(self, _release, (self._batches,), exitpriority=10)
+        self._let_go = Finalize(self, _release, (self._batches, batches), exitpriority=10)
 
     def __iter__(self) -> Feed:
         return self
@@ -125,11 +125,17 @@ class Feed:
         self._let_go()
 
 
-def _release(batches: list[Any]) -> None:
-    for each in batches:
-        if isinstance(each, Ahead):
-            each.close()
-    batches.clear()
+def _release(batches: list[Any], loaded: Any) -> None:
+    """Forget the batches to come, and send the workers home that load them."""
+    try:
+        for each in batches:
+            if isinstance(each, Ahead):
+                each.close()
+    finally:
+        batches.clear()
+        if hasattr(loaded, "_shutdown_workers"):
+            # As torch's iterator does when nothing refers to it; but the traceback of an error may, up to the end.
+            loaded._shutdown_workers()
 
 
 def first_samples(data: Any, count: int, seed: int) -> Any:

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from gangen.errors import RunError
-from gangen.nets.freezing import freeze, is_still, set_training
+from gangen.nets.freezing import freeze, is_still, mark, set_training
 from gangen.train.compiled import Backend, compiled
 from gangen.train.feed import over_tensors
 from gangen.train.muon import MARK
@@ -51,7 +51,7 @@ class Seat:
         self.steps = self.unmoved = 0
         self._called = False
         within = [module for part in player.frozen for module in part.modules()]
-        self._marks = [(module, getattr(module, "frozen", False)) for module in within]
+        self._marks = [(module, mark(module)) for module in within]
         self._flags = [(p, p.requires_grad) for module in within for p in module.parameters(recurse=False)]
         for part in player.frozen:
             freeze(part, norms=player.norms)
@@ -117,8 +117,8 @@ class Seat:
 
     def _thaw(self) -> None:
         """Leave frozen only what was frozen before."""
-        for module, mark in self._marks:
-            module.frozen = mark  # type: ignore[assignment]  # see gangen.nets.freezing
+        for module, before in self._marks:
+            module.frozen = before  # type: ignore[assignment]  # see gangen.nets.freezing
         for parameter, flag in self._flags:
             parameter.requires_grad_(flag)
 

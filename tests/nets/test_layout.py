@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from gangen.nets import Body, ClassHead, ImageHead, Siamese, StyleNet, UNet, Upscaler, layout
 
@@ -98,6 +99,19 @@ class Picky(nn.Module):
 def test_networks_with_parts_of_your_own_are_left_alone() -> None:
     network = UNet(Body("resnet18"), Picky())
     assert set(layouts(network, torch.zeros(2, 3, 64, 64))) == {PLAIN}
+    spectral_norm(network.head[0])
+    assert set(layouts(network, torch.zeros(2, 3, 64, 64))) == {PLAIN}
+
+
+def test_pictures_with_channels_last_are_left_so() -> None:
+    network = Upscaler(2, width=8, blocks=1)
+    assert network(torch.zeros(1, 3, 8, 8).contiguous(memory_format=LAST)).is_contiguous(memory_format=LAST)
+
+
+def test_functions_are_transformed_as_ever() -> None:
+    network = Upscaler(2, width=8, blocks=1)
+    pictures = torch.rand(4, 1, 3, 8, 8)
+    torch.testing.assert_close(torch.func.vmap(network)(pictures), torch.stack([network(one) for one in pictures]))
 
 
 def test_a_slope_has_a_slope_itself(monkeypatch: pytest.MonkeyPatch) -> None:

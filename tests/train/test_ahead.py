@@ -1,5 +1,6 @@
 """The thread that fetches the next batch: ahead, but not further; its errors; its end."""
 
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import torch
 
 from gangen.train.ahead import Ahead
 from gangen.train.feed import Feed, _Row
+from tests.conftest import ROOT
 from tests.train.toys import Toys
 
 
@@ -31,16 +33,17 @@ def test_the_next_item_is_fetched_meanwhile_and_none_beyond() -> None:
     ahead.close()
 
 
-def test_an_error_comes_where_its_item_would_have_and_again() -> None:
+def test_an_error_comes_where_its_item_would_have_and_nothing_after_it() -> None:
     def torn() -> Iterator[int]:
         yield 0
         raise OSError("torn")
 
     ahead = Ahead(torn())
     assert next(ahead) == 0
-    for _ in range(2):
-        with pytest.raises(OSError, match="torn"):
-            next(ahead)
+    with pytest.raises(OSError, match="torn"):
+        next(ahead)
+    with pytest.raises(StopIteration):
+        next(ahead)
 
 
 def test_after_its_end_nothing_is_fetched_and_no_thread_is_left() -> None:
@@ -56,12 +59,46 @@ def test_a_feed_that_is_closed_or_forgotten_leaves_neither_thread_nor_worker() -
     closed, forgotten = Feed(Toys(8), 2, seed=0, workers=1), Feed(Toys(8), 2, seed=0, workers=1)
     for feed in (closed, forgotten):
         next(feed)
-    workers = [worker for feed in (closed, forgotten) for worker in feed._batches[0]._items._workers]
-    assert all(worker.is_alive() for worker in workers)
+    aheads = [feed._batches[0] for feed in (closed, forgotten)]
+    left = [one for ahead in aheads for one in (ahead._thread, *ahead._items._workers)]
+    del aheads, feed
+    assert all(one.is_alive() for one in left)
     closed.close()
-    del feed, forgotten
-    assert not any(worker.is_alive() for worker in workers)
-    assert "gangen's next batch" not in {thread.name for thread in threading.enumerate()}
+    del forgotten
+    assert not any(one.is_alive() for one in left)
+
+
+PROGRAM = """
+import os, signal, time
+from gangen.train.feed import Feed
+from tests.conftest import ROOT
+from tests.train.toys import Toys
+
+class Slow(Toys):
+    def __getitem__(self, index):
+        time.sleep({seconds})
+        return super().__getitem__(index)
+
+feed = Feed(Slow(), 2, seed=0, workers=2)
+next(feed)
+{end}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("seconds", "end", "status"),
+    [
+        (2, "feed.close()", 0),
+        (2, "", 0),
+        (0, "os.kill(feed._batches[0]._items._workers[0].pid, signal.SIGKILL); time.sleep(1); [*feed]", 1),
+    ],
+)
+def test_a_program_ends_whatever_is_being_fetched(seconds: int, end: str, status: int) -> None:
+    program = PROGRAM.format(seconds=seconds, end=end)
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, capture_output=True, text=True)
+    assert ended.returncode == status
+    assert ("is killed by signal" in ended.stderr) == bool(status)
 
 
 def test_what_others_draw_meanwhile_does_not_change() -> None:
