@@ -25,8 +25,9 @@ from reporting import Found, Table, tell
 from timing import GPU, device, in_turn
 from torch import Tensor, nn
 
+from gangen import layout
 from gangen.data import Batch
-from gangen.nets import Body, ImageHead, UNet, layout
+from gangen.nets import Body, ImageHead, UNet
 from gangen.nets.groups import body_of
 from gangen.train import Alternate, Player, launch, products
 from gangen.train.launch import choose_float32

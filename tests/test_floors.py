@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 FLOORS = {
-    **dict.fromkeys(["colour", "errors", "files", "images", "labels", "seeding", "weights"], 0),
+    **dict.fromkeys(["colour", "errors", "files", "images", "labels", "layout", "seeding", "weights"], 0),
     **dict.fromkeys(["nets", "losses", "data", "metrics"], 1),
     "train": 2,
     **dict.fromkeys(["answers", "tiles", "loading", "painting", "pipeline", "views"], 3),

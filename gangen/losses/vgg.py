@@ -12,7 +12,7 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from gangen import weights as stored
 from gangen.errors import UserError, WeightsError
-from gangen.nets.layout import laying_out
+from gangen.layout import laying_out
 
 # Where VGG-16's rectified convolutions stand among torchvision's `features`. A pooling follows each block's last.
 PLACES = {

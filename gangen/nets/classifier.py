@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gangen.errors import UserError
+from gangen.layout import laid_out
 from gangen.nets import freezing
 from gangen.nets.body import Body
 from gangen.nets.configs import described, expect_keys, own_name
 from gangen.nets.heads import ClassHead, class_head
-from gangen.nets.layout import laid_out
 from gangen.nets.unet import FeatureBody
 
 

@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from gangen.errors import UserError
+from gangen.layout import laid_out
 from gangen.nets.configs import expect_keys
 from gangen.nets.heads import ImageHead
 from gangen.nets.layers import InstanceNorm, Upsample
-from gangen.nets.layout import laid_out
 
 
 class StyleNet(nn.Module):

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from gangen.errors import RunError, UserError
+from gangen.layout import laid_out
 from gangen.nets import freezing
 from gangen.nets.body import Body
 from gangen.nets.configs import described, expect_keys, own_name
 from gangen.nets.heads import ImageHead, MaskHead, map_head
 from gangen.nets.layers import Norm, SelfAttention, Upsample, conv_block, normalisation
-from gangen.nets.layout import laid_out
 
 # Layers whose answer at one place depends on the whole picture, so that tiles of it would disagree.
 _WHOLE_PICTURE = (SelfAttention, nn.GroupNorm, nn.InstanceNorm2d, nn.AdaptiveAvgPool2d, nn.MultiheadAttention)

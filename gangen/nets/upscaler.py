@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gangen.errors import UserError
+from gangen.layout import laid_out
 from gangen.nets.configs import expect_keys
-from gangen.nets.layout import laid_out
 from gangen.nets.unet import UNet
 
 SCALES = (2, 3, 4)

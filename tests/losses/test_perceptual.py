@@ -5,9 +5,9 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models.vgg import cfgs, make_layers
 
+from gangen import layout
 from gangen.errors import UserError, WeightsError
 from gangen.losses import Perceptual, Restyle, gram
-from gangen.nets import layout
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from gangen.nets import Body, ClassHead, ImageHead, Siamese, StyleNet, UNet, Upscaler, layout
+from gangen import layout
+from gangen.nets import Body, ClassHead, ImageHead, Siamese, StyleNet, UNet, Upscaler
 
 PLAIN, LAST = torch.contiguous_format, torch.channels_last
 
