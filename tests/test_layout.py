@@ -84,9 +84,17 @@ def test_layers_of_many_weights_for_few_places_take_their_maps_as_ever() -> None
 class Flat(nn.Module):
     """A layer that cares how maps lie, as some do."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Scaled(3, 3, 1)
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
         return x.view(len(x), -1).view_as(x)
+
+
+class Scaled(nn.Conv2d):
+    """A layer of someone's own that can be parametrized."""
 
 
 class Picky(nn.Module):
@@ -100,7 +108,8 @@ class Picky(nn.Module):
 def test_networks_with_parts_of_your_own_are_left_alone() -> None:
     network = UNet(Body("resnet18"), Picky())
     assert set(layouts(network, torch.zeros(2, 3, 64, 64))) == {PLAIN}
-    spectral_norm(network.head[0])
+    spectral_norm(network.head[1].inner)  # which makes its class one of torch's
+    network.head[1] = network.head[1].inner
     assert set(layouts(network, torch.zeros(2, 3, 64, 64))) == {PLAIN}
 
 

@@ -71,7 +71,6 @@ def test_a_feed_that_is_closed_or_forgotten_leaves_neither_thread_nor_worker() -
 PROGRAM = """
 import os, signal, time
 from gangen.train.feed import Feed
-from tests.conftest import ROOT
 from tests.train.toys import Toys
 
 class Slow(Toys):
